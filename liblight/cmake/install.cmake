@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+# Installs the library, the public headers, a pkg-config file and a CMake package.
+
+include(CMakePackageConfigHelpers)
+
+set(light_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/light)
+
+install(TARGETS light EXPORT light_targets
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/liblight/include/light DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+  FILES_MATCHING PATTERN "*.h")
+install(EXPORT light_targets FILE light-targets.cmake NAMESPACE light:: DESTINATION ${light_package_dir})
+
+# A static library leaves its dependencies to whoever links it; a shared one carries them.
+set(light_private_libs "${LIGHT_HDF5_LINK_LIBRARIES}")
+foreach(name oneDNN libyaml zlib libpng libjpeg)
+  list(APPEND light_private_libs "${LIGHT_${name}_LIBRARY}")
+endforeach()
+list(APPEND light_private_libs ${OpenMP_C_LIBRARIES} ${CMAKE_THREAD_LIBS_INIT} m ${CMAKE_DL_LIBS})
+if(light_mpi_library)
+  list(APPEND light_private_libs ${MPI_C_LIBRARIES})
+endif()
+list(FILTER light_private_libs EXCLUDE REGEX "^$")
+list(REMOVE_DUPLICATES light_private_libs)
+set(light_pc_private "")
+foreach(library IN LISTS light_private_libs)
+  if(library MATCHES "^(/|-)")
+    string(APPEND light_pc_private " ${library}")
+  else()
+    string(APPEND light_pc_private " -l${library}")
+  endif()
+endforeach()
+if(BUILD_SHARED_LIBS)
+  set(light_pc_libs "")
+  set(light_pc_libs_private "${light_pc_private}")
+  set(light_config_libs "")
+else()
+  set(light_pc_libs "${light_pc_private}")
+  set(light_pc_libs_private "")
+  set(light_config_libs "${light_private_libs}")
+endif()
+
+configure_file(liblight/cmake/light.pc.in ${PROJECT_BINARY_DIR}/light.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/light.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+configure_package_config_file(liblight/cmake/light-config.cmake.in ${PROJECT_BINARY_DIR}/light-config.cmake
+  INSTALL_DESTINATION ${light_package_dir})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/light-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/light-config.cmake ${PROJECT_BINARY_DIR}/light-config-version.cmake
+  DESTINATION ${light_package_dir})
