@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Everything a program written against liblight needs. */
+#ifndef LIGHT_LIGHT_H
+#define LIGHT_LIGHT_H
+
+#include <light/module.h>
+#include <light/ops.h>
+#include <light/option.h>
+#include <light/status.h>
+#include <light/step.h>
+#include <light/tensor.h>
+
+#endif

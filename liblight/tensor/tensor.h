@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The structs behind light_tensor: storage (memory on a device) and tensor (a strided window on it). */
+#ifndef LIGHT_TENSOR_TENSOR_H
+#define LIGHT_TENSOR_TENSOR_H
+
+#include <light/tensor.h>
+
+typedef struct light_node light_node;
+
+/* Memory on one device. In a step it is counted: one for the user, one for each node and gradient that needs it, and at
+ * zero it goes back to the step's arena. An owned tensor's storage belongs to that tensor alone. */
+typedef struct light_storage {
+    void *data;
+    size_t bytes;
+    light_device *device;
+    int32_t refs;
+    int32_t block;    /* arena block, or -1: not from the arena */
+    uint32_t version; /* counts writes in place, so that a saved tensor that was changed is noticed */
+    bool released;    /* gone back to the arena: reading it is an error */
+    bool user_holds;  /* one of refs is the user's, dropped when backward begins */
+    struct light_storage *next; /* all storages of the step */
+} light_storage;
+
+struct light_tensor {
+    light_storage *storage;
+    char *data;       /* storage->data + offset in bytes */
+    light_step *step; /* NULL: owned */
+    int64_t numel;
+    uint8_t dtype; /* light_dtype */
+    uint8_t ndim;
+    bool requires_grad;
+    bool contiguous;   /* row-major without gaps */
+    uint8_t out_index; /* which output of `node` */
+    bool grad_fresh;   /* leaf: the gradient holds nothing, the next contribution overwrites */
+    int32_t uses;      /* leaf: nodes on the tape that will contribute to the gradient */
+    int64_t shape[LIGHT_MAX_DIMS];
+    int64_t strides[LIGHT_MAX_DIMS]; /* in elements */
+    light_node *node;                /* made it, on the tape; NULL: a leaf */
+    light_tensor *grad;              /* leaf: its gradient, owned; else while backward runs */
+    light_grad_hook hook;
+    void *hook_user;
+};
+
+/* What an operation's output looks like. strides NULL: row-major. */
+typedef struct light_spec {
+    light_dtype dtype;
+    light_shape shape;
+    bool channels_last; /* [N, C, H, W] in N, H, W, C memory order */
+} light_spec;
+
+void light_tensor_set_shape(light_tensor *t, light_shape shape);         /* row-major strides */
+void light_tensor_set_channels_last(light_tensor *t, light_shape shape); /* 4-d */
+bool light_tensor_is_channels_last(const light_tensor *t);               /* 4-d and dense in NHWC order */
+bool light_tensor_is_dense(
+    const light_tensor *t); /* its elements fill one gapless range in some order of dims */
+bool light_tensor_same_layout(const light_tensor *a, const light_tensor *b); /* equal shapes and strides */
+void light_tensor_refresh(light_tensor *t); /* after a change of shape or strides: numel, contiguous */
+
+/* The device's lasting memory for `bytes`, zeroed. */
+light_status light_storage_new(light_storage **out, size_t bytes, light_device *device);
+void light_storage_free(light_storage *storage);
+/* An owned tensor over part of a storage that somebody else owns (flat parameter buffers). */
+light_status light_tensor_new_view(light_tensor **out, light_storage *storage, size_t byte_offset,
+                                   light_shape shape, light_dtype dtype);
+/* Moves an owned tensor, with its contents, to other memory. The old storage is freed. */
+light_status light_tensor_rebase(light_tensor *t, light_storage *storage, size_t byte_offset);
+
+/* Normalises a dim, negative from the end. False when out of range. */
+static inline bool light_normalize_dim(int *dim, int ndim)
+{
+    if (*dim < 0) *dim += ndim;
+    return *dim >= 0 && *dim < ndim;
+}
+
+#endif
