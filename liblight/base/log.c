@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Messages to standard error or to the program's own sink. The only file of the library that prints. */
+#include "base/log.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TEXT_BYTES    4096
+#define LEVEL_NOT_SET (-1)
+
+static const char *const level_names[] = {"off", "error", "warning", "info", "debug"};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static light_message_sink sink_function; /* under lock */
+static void *sink_user;                  /* under lock */
+static atomic_int threshold = LEVEL_NOT_SET;
+
+static int level_from_environment(void)
+{
+    const char *wanted = getenv("LIGHT_LOG");
+
+    for (int i = 0; wanted && i <= LIGHT_MESSAGE_DEBUG; i++) {
+        if (strcmp(wanted, level_names[i]) == 0) return i;
+    }
+    return LIGHT_MESSAGE_INFO;
+}
+
+static int current_threshold(void)
+{
+    int level = atomic_load_explicit(&threshold, memory_order_relaxed);
+
+    if (level == LEVEL_NOT_SET) {
+        /* A level that the program sets meanwhile wins over the environment. */
+        int wanted = level_from_environment();
+        if (atomic_compare_exchange_strong(&threshold, &level, wanted)) level = wanted;
+    }
+    return level;
+}
+
+bool light_message_enabled(light_message_level level)
+{
+    return level != LIGHT_MESSAGE_OFF && (int)level <= current_threshold();
+}
+
+void light_message_set_level(light_message_level level)
+{
+    atomic_store(&threshold, (int)level);
+}
+
+void light_message_set_sink(light_message_sink sink, void *user)
+{
+    pthread_mutex_lock(&lock);
+    sink_function = sink;
+    sink_user = user;
+    pthread_mutex_unlock(&lock);
+}
+
+void light_message(light_message_level level, const char *format, ...)
+{
+    char text[TEXT_BYTES];
+    va_list arguments;
+
+    if (!light_message_enabled(level)) return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+
+    pthread_mutex_lock(&lock);
+    if (sink_function) {
+        sink_function(sink_user, level, text);
+    } else if (level == LIGHT_MESSAGE_INFO) {
+        fprintf(stderr, "%s\n", text);
+    } else {
+        fprintf(stderr, "%s: %s\n", level_names[level], text);
+    }
+    pthread_mutex_unlock(&lock);
+}
