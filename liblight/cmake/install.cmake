@@ -20,7 +20,8 @@ list(APPEND light_private_libs ${OpenMP_C_LIBRARIES} ${CMAKE_THREAD_LIBS_INIT} m
 if(light_mpi_library)
   list(APPEND light_private_libs ${MPI_C_LIBRARIES})
 endif()
-list(FILTER light_private_libs EXCLUDE REGEX "^$")
+list(FILTER light_private_libs EXCLUDE REGEX "^$|pthread")
+list(APPEND light_private_libs -pthread)
 list(REMOVE_DUPLICATES light_private_libs)
 set(light_pc_private "")
 foreach(library IN LISTS light_private_libs)
@@ -40,6 +41,9 @@ else()
   set(light_config_libs "${light_private_libs}")
 endif()
 
+# The installed files find each other by relative paths, so the whole of it may be moved.
+file(RELATIVE_PATH light_pc_prefix "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
+string(REGEX REPLACE "/$" "" light_pc_prefix "${light_pc_prefix}")
 configure_file(liblight/cmake/light.pc.in ${PROJECT_BINARY_DIR}/light.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/light.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 

@@ -13,7 +13,7 @@ endif()
 if(LIGHT_SANITIZE)
   # no-recover: a report ends the program, so a test cannot pass with one.
   set(light_sanitize -fsanitize=${LIGHT_SANITIZE} -fno-sanitize-recover=all)
-  target_compile_options(light_build_flags INTERFACE ${light_sanitize} -fno-omit-frame-pointer)
+  target_compile_options(light_build_flags INTERFACE ${light_sanitize} -fno-omit-frame-pointer -O1 -UNDEBUG)
   target_link_options(light_build_flags INTERFACE ${light_sanitize})
 endif()
 target_link_libraries(light_build_flags INTERFACE Threads::Threads OpenMP::OpenMP_C)
