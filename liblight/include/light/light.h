@@ -3,6 +3,7 @@
 #ifndef LIGHT_LIGHT_H
 #define LIGHT_LIGHT_H
 
+#include <light/data.h>
 #include <light/message.h>
 #include <light/module.h>
 #include <light/ops.h>
