@@ -6,7 +6,9 @@
 #include <light/data.h>
 #include <light/message.h>
 #include <light/module.h>
+#include <light/nn.h>
 #include <light/ops.h>
+#include <light/optim.h>
 #include <light/option.h>
 #include <light/status.h>
 #include <light/step.h>

@@ -23,6 +23,17 @@ typedef enum light_stage {
     LIGHT_STAGE_PREDICT
 } light_stage;
 
+/* How a new parameter is filled. */
+typedef struct light_init {
+    enum { LIGHT_INIT_ZEROS_, LIGHT_INIT_CONSTANT_, LIGHT_INIT_UNIFORM_, LIGHT_INIT_NORMAL_ } kind;
+    double a, b; /* constant; bounds; mean and standard deviation */
+} light_init;
+#define LIGHT_INIT_ZEROS              ((light_init){LIGHT_INIT_ZEROS_, 0, 0})
+#define LIGHT_INIT_ONES               ((light_init){LIGHT_INIT_CONSTANT_, 1, 0})
+#define LIGHT_INIT_CONSTANT(value)    ((light_init){LIGHT_INIT_CONSTANT_, (value), 0})
+#define LIGHT_INIT_UNIFORM(low, high) ((light_init){LIGHT_INIT_UNIFORM_, (low), (high)})
+#define LIGHT_INIT_NORMAL(mean, std)  ((light_init){LIGHT_INIT_NORMAL_, (mean), (std)})
+
 /* A parameter or a buffer of a module. */
 typedef struct light_parameter {
     const char *name;     /* "weight" */
@@ -34,7 +45,9 @@ typedef struct light_parameter {
     /* The slice of the global tensor that this process holds. A single process holds all of it. */
     light_shape global_shape;
     int64_t slice_start[LIGHT_MAX_DIMS];
-    struct light_parameter *next; /* of the same module */
+    light_init init;                 /* its first values */
+    struct light_parameter *tied_to; /* another name of that one; walks pass it by */
+    struct light_parameter *next;    /* of the same module */
 } light_parameter;
 
 struct light_module {
@@ -43,11 +56,15 @@ struct light_module {
     const char *path; /* "blocks.3.attn"; "" for the root */
     light_module *parent, *first_child, *last_child, *next;
     light_parameter *first_parameter, *last_parameter;
-    bool training; /* train mode, light_train / light_eval */
-    bool built;    /* init has run */
-    bool owned;    /* allocated by light_module_new */
-    uint64_t seed; /* of the initialisation, while init runs */
-    void *user;    /* for the user; the library leaves it alone */
+    bool training;                       /* train mode, light_train / light_eval */
+    bool built;                          /* init has run */
+    bool owned;                          /* allocated by light_module_new */
+    light_dtype dtype;                   /* of new parameters; children take their parent's. Default f32 */
+    uint64_t seed;                       /* of the initialisation, while init runs */
+    void *user;                          /* for the user; the library leaves it alone */
+    struct light_flat *flat;             /* of the root: where the parameters lie */
+    struct light_module_block *blocks;   /* light_module_calloc */
+    struct light_module_vtable *widened; /* full-size copy of an older program's smaller vtable */
 };
 
 struct light_module_vtable {
@@ -125,21 +142,11 @@ LIGHT_API void light_module_free(light_module *module); /* with children and par
  * values, each by its own path: adding a layer does not change the others. The trainer does this itself. */
 LIGHT_API light_status light_module_build(light_module *module, uint64_t seed);
 
-/* Makes `child`, a zeroed struct with a light_module first, a child called `name`, sets default options and runs its
- * init. What the light_*_init of the shipped modules call. */
+/* Makes `child`, a zeroed struct with a light_module first, a child called `name` (NULL: its index in the parent), sets
+ * default options and runs its init. What the light_*_init of the shipped modules call. Without a parent it becomes a
+ * root, whose init runs in light_module_build. */
 LIGHT_API light_status light_module_add(light_module *child, const light_module_vtable *vtable,
                                         light_module *parent, const char *name);
-
-/* How a new parameter is filled. */
-typedef struct light_init {
-    enum { LIGHT_INIT_ZEROS_, LIGHT_INIT_CONSTANT_, LIGHT_INIT_UNIFORM_, LIGHT_INIT_NORMAL_ } kind;
-    double a, b; /* constant; bounds; mean and standard deviation */
-} light_init;
-#define LIGHT_INIT_ZEROS              ((light_init){LIGHT_INIT_ZEROS_, 0, 0})
-#define LIGHT_INIT_ONES               ((light_init){LIGHT_INIT_CONSTANT_, 1, 0})
-#define LIGHT_INIT_CONSTANT(value)    ((light_init){LIGHT_INIT_CONSTANT_, (value), 0})
-#define LIGHT_INIT_UNIFORM(low, high) ((light_init){LIGHT_INIT_UNIFORM_, (low), (high)})
-#define LIGHT_INIT_NORMAL(mean, std)  ((light_init){LIGHT_INIT_NORMAL_, (mean), (std)})
 
 /* A new parameter of `self`; *slot stays valid and belongs to the module. Call it in init. */
 LIGHT_API light_status light_add_parameter(light_module *self, light_tensor **slot, const char *name,
@@ -148,9 +155,15 @@ LIGHT_API light_status light_add_parameter(light_module *self, light_tensor **sl
 LIGHT_API light_status light_add_buffer(light_module *self, light_tensor **slot, const char *name,
                                         light_shape shape, light_dtype dtype, light_init init,
                                         bool persistent);
-/* Makes `name` of `self` the same parameter as `of` (tied weights). It is saved once, under its first path. */
+/* Makes `name` of `self` the same parameter as `of` (tied weights); a parameter that had this name goes. It is saved
+ * once, under its first path. */
 LIGHT_API light_status light_tie_parameter(light_module *self, light_tensor **slot, const char *name,
                                            light_tensor *of);
+
+/* Fills the parameter or buffer called `name` of `module` anew, say with another distribution than a shipped module's. */
+LIGHT_API light_status light_init_parameter(light_module *module, const char *name, light_init init);
+/* Zeroed memory that goes with the module, after its children: for arrays of children, say. NULL when out of memory. */
+LIGHT_API void *light_module_calloc(light_module *self, size_t count, size_t size);
 
 /* Runs the module's forward; errors inside carry its path. */
 LIGHT_API light_tensor *light_forward(light_step *s, light_module *module, light_tensor *x);

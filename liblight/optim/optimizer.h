@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside an optimizer: groups, state, what checkpoints and the trainer use.
+ *
+ * A group keeps the state of its parameters in one buffer per kind of state, laid out like the parameters themselves,
+ * so that a step is one kernel call per run of neighbouring parameters. */
+#ifndef LIGHT_OPTIM_OPTIMIZER_H
+#define LIGHT_OPTIM_OPTIMIZER_H
+
+#include "tensor/device.h"
+
+#include <light/optim.h>
+#include <light/state.h>
+
+#define LIGHT_OPTIMIZER_MAX_STATES 3
+
+/* A kind of optimizer: what its state is called and which options it reads. */
+typedef struct light_optimizer_class {
+    const char *name;
+    light_optimizer_kind kind;
+    light_optimizer_options defaults;
+    /* Checks the options of a group and completes them; the text of the error names the option. */
+    light_status (*check)(const light_optimizer_options *options);
+    /* Names of the state tensors that these options need, NULL where out[1 + i] of the kernel is not used. */
+    void (*states)(const light_optimizer_options *options, const char *names[LIGHT_OPTIMIZER_MAX_STATES]);
+    uint32_t reads; /* LIGHT_OPTION_BIT_ of the fields that the kind reads */
+} light_optimizer_class;
+
+typedef struct light_optimizer_entry {
+    light_parameter *parameter;
+    size_t offset;       /* of its state, in bytes, in each of the group's state buffers */
+    int64_t steps;       /* it has had */
+    bool saved_requires; /* while another optimizer is toggled */
+} light_optimizer_entry;
+
+typedef struct light_optimizer_group {
+    light_optimizer_options options; /* as they stand now */
+    double base_lr;                  /* what schedules start from */
+    const char *state_names[LIGHT_OPTIMIZER_MAX_STATES];
+    light_storage *states[LIGHT_OPTIMIZER_MAX_STATES];
+    int64_t n;
+    light_optimizer_entry *entries; /* by flat position */
+} light_optimizer_group;
+
+/* What the trainer does around steps of manual optimization. Each may be NULL. */
+typedef struct light_optimizer_hooks {
+    void *user;
+    light_status (*before_step)(void *user, light_step *s, light_optimizer *optimizer);
+    light_status (*after_step)(void *user, light_step *s, light_optimizer *optimizer);
+    light_status (*before_zero_grad)(void *user, light_step *s, light_optimizer *optimizer);
+} light_optimizer_hooks;
+
+struct light_optimizer {
+    const light_optimizer_class *class;
+    light_device *device;
+    int n_groups;
+    light_optimizer_group *groups;
+    light_optimizers *owner;            /* whose others a toggle switches off; NULL: none */
+    const light_optimizer_hooks *hooks; /* NULL: none; outlives the optimizer */
+    bool toggled;
+};
+
+/* ---- several, as configure_optimizers made them -------------------------- */
+
+typedef struct light_optimizers_entry {
+    light_optimizer *optimizer;
+    light_schedule *schedule; /* or NULL */
+} light_optimizers_entry;
+
+struct light_optimizers {
+    int n;
+    light_optimizers_entry *entries;
+};
+
+light_status light_optimizers_new(light_optimizers **out);
+void light_optimizers_free(light_optimizers *optimizers); /* with optimizers and schedules; NULL is fine */
+
+/* ---- runs ---------------------------------------------------------------- */
+
+/* Neighbouring parameters as one array: gradients, values, state. The tensors are windows without an owner. */
+typedef struct light_optimizer_run {
+    light_tensor grad, value, state[LIGHT_OPTIMIZER_MAX_STATES];
+    int64_t first, n; /* entries of the group */
+} light_optimizer_run;
+/* The next run of `group` from entry *at on whose gradients are there; advances *at. False at the end. */
+bool light_optimizer_next_run(const light_optimizer_group *group, int64_t *at, light_optimizer_run *run);
+
+/* ---- state for checkpoints ----------------------------------------------- */
+
+typedef struct light_optimizer_state {
+    light_parameter *parameter; /* its path and shape */
+    const char *name;           /* "exp_avg" */
+    light_tensor tensor; /* in the parameter's shape; a window without an owner, for reading and writing */
+} light_optimizer_state;
+/* All state tensors: i from 0; false when there is no i-th. */
+bool light_optimizer_state_at(light_optimizer *optimizer, int64_t i, light_optimizer_state *out);
+/* The one of a parameter, by path and name; false when there is none. */
+bool light_optimizer_find_state(light_optimizer *optimizer, const char *path, const char *name,
+                                light_optimizer_state *out);
+/* The rest: the groups' hyperparameters and the steps of each parameter. */
+light_status light_optimizer_save(const light_optimizer *optimizer, light_state *state);
+light_status light_optimizer_load(light_optimizer *optimizer, const light_state *state);
+
+#endif
