@@ -30,7 +30,6 @@ struct light_node {
     uint64_t rng[2];   /* Philox key and counter of this application */
     uint32_t saved_in; /* bit i: in[i]'s memory is held until backward has passed */
     uint32_t saved_out;
-    uint32_t needs_grad;                /* bit i: in[i] requires a gradient */
     uint32_t versions[LIGHT_OP_MAX_IN]; /* of the saved inputs' storage when saved */
 };
 
@@ -51,8 +50,9 @@ struct light_op {
     light_status (*backward)(light_step *s, light_node *node, light_tensor *const *grads);
     uint32_t saves_in, saves_out; /* bit masks of what backward reads; infer may set node->saved_* narrower */
     light_op_class precision;
-    bool
-        view; /* outputs share in[0]'s storage: forward sets them up itself, specs give dtype and shape only */
+    bool random; /* node->rng is drawn for it */
+    /* Outputs share in[0]'s storage: forward sets them up itself; specs need give dtype and shape only. */
+    bool view;
 };
 
 /* Applies `op`. in[i] may be NULL only where the operation allows it: `optional` has bit i set for those (and an op
@@ -82,6 +82,10 @@ light_dtype light_promote(light_dtype a, light_dtype b);
 /* Memory in the step. The caller holds one reference; internal tensors are let go with light_step_release. */
 light_tensor *light_step_tensor(light_step *s, light_spec spec);
 void light_step_release(light_step *s, light_tensor *t);
+/* A tensor of the step over memory that somebody else keeps for as long as the step lasts; row-major. */
+light_tensor *light_step_wrap(light_step *s, light_spec spec, void *data);
+/* t under another name, on the tape. */
+light_tensor *light_alias(light_step *s, light_tensor *t);
 /* A window on t: same storage (counted once more), new shape and strides; data_offset in elements. Not on the tape. */
 light_tensor *light_step_view(light_step *s, light_tensor *t, light_shape shape, const int64_t *strides,
                               int64_t offset);
@@ -90,7 +94,7 @@ light_tensor *light_step_expanded(light_step *s, light_tensor *t, light_shape sh
 /* t itself (one reference more) when row-major, else a row-major copy. Not on the tape. */
 light_tensor *light_step_contiguous(light_step *s, light_tensor *t);
 
-/* Runs a kernel of the step's device. A NULL in the table is the error "NAME is not available on DEVICE". */
+/* Runs a kernel of the step's device, and records what fails. */
 light_status light_run(light_step *s, light_kernel_id kernel, const light_kernel_args *args);
 /* {in..} and {out..} are NULL-terminated by the zeroed rest of the arrays:
  *     LIGHT_RUN(s, UNARY, .in = {x}, .out = {y}, .attrs = node->attrs) */

@@ -16,6 +16,7 @@ typedef struct light_storage {
     int32_t refs;
     int32_t block;    /* arena block, or -1: not from the arena */
     uint32_t version; /* counts writes in place, so that a saved tensor that was changed is noticed */
+    bool borrowed;    /* the memory is somebody else's */
     bool released;    /* gone back to the arena: reading it is an error */
     bool user_holds;  /* one of refs is the user's, dropped when backward begins */
     struct light_storage *next; /* all storages of the step */
@@ -31,6 +32,8 @@ struct light_tensor {
     bool requires_grad;
     bool contiguous;   /* row-major without gaps */
     uint8_t out_index; /* which output of `node` */
+    bool owns_storage; /* an owned tensor frees its storage with it */
+    bool consumed;     /* an operation in place took its memory: not to be used again */
     bool grad_fresh;   /* leaf: the gradient holds nothing, the next contribution overwrites */
     int32_t uses;      /* leaf: nodes on the tape that will contribute to the gradient */
     int64_t shape[LIGHT_MAX_DIMS];
@@ -39,6 +42,8 @@ struct light_tensor {
     light_tensor *grad;              /* leaf: its gradient, owned; else while backward runs */
     light_grad_hook hook;
     void *hook_user;
+    light_tensor *cast; /* leaf: its 16-bit copy in the step `cast_step`, for mixed precision */
+    uint64_t cast_step;
 };
 
 /* What an operation's output looks like. strides NULL: row-major. */
@@ -59,6 +64,8 @@ void light_tensor_refresh(light_tensor *t); /* after a change of shape or stride
 /* The device's lasting memory for `bytes`, zeroed. */
 light_status light_storage_new(light_storage **out, size_t bytes, light_device *device);
 void light_storage_free(light_storage *storage);
+/* Copies contents, of any strides and dtypes, between tensors of one device and shape. */
+light_status light_device_copy(light_device *device, light_tensor *to, const light_tensor *from);
 /* An owned tensor over part of a storage that somebody else owns (flat parameter buffers). */
 light_status light_tensor_new_view(light_tensor **out, light_storage *storage, size_t byte_offset,
                                    light_shape shape, light_dtype dtype);

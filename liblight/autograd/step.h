@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The struct behind light_step. */
+#ifndef LIGHT_AUTOGRAD_STEP_H
+#define LIGHT_AUTOGRAD_STEP_H
+
+#include "autograd/op.h"
+#include "autograd/pool.h"
+#include "tensor/arena.h"
+
+struct light_step {
+    light_device *device;
+    light_arena *arena; /* contents of tensors */
+    light_pool pool;    /* tensors, storages and nodes themselves */
+    light_node *tape;   /* the last node; they chain backwards */
+    light_storage *storages;
+    light_status status; /* of the first failure; its text is in `error` */
+    char error[1024];
+    const char *path; /* of the module that runs */
+    const char *op;   /* name of the operation that runs, or NULL */
+    uint64_t serial;  /* of this batch, unique in the process */
+    uint64_t key;     /* Philox key, from the seed */
+    uint64_t counter; /* of steps */
+    uint64_t calls;   /* of random operations in this step */
+    bool grad_enabled;
+    bool inference;
+    bool training;
+    bool retain;
+    light_dtype
+        lower;     /* products run in this dtype under mixed precision; LIGHT_DTYPE_DEFAULT: as they come */
+    void *trainer; /* what runs the step, for light_log and manual optimization */
+};
+
+/* One more random operation: its Philox key and counter into rng[2]. */
+void light_step_draw(light_step *s, uint64_t rng[2]);
+/* Records light_error_message() as the step's failure, with module path and operation, unless there is one already. */
+light_status light_step_record(light_step *s, light_status status);
+void light_storage_ref(light_storage *storage);
+void light_storage_unref(light_step *s, light_storage *storage);
+/* Drops the user's hold on all storages made since `since` (NULL: all), except `keep`. */
+void light_step_drop_users(light_step *s, const light_storage *since, const light_storage *keep);
+/* x in `dtype`, on the tape; a leaf's copy is made once a step. */
+light_tensor *light_step_cast(light_step *s, light_tensor *x, light_dtype dtype);
+/* Walks the tape back to where it begins and empties it. Gradients of its last outputs are set already. */
+light_status light_walk_tape(light_step *s);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The devices of this process. Backends other than the CPU's are registered by their plug-in. */
+#include "tensor/device.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_BACKENDS 4
+#define MAX_DEVICES  16
+
+static const light_backend *backends[MAX_BACKENDS];
+static int backend_count;
+static light_device devices[MAX_DEVICES];
+static int device_count;
+
+light_device *light_device_cpu(void)
+{
+    static light_device cpu = {.name = "cpu", .is_host = true};
+    cpu.backend = &light_cpu_backend;
+    return &cpu;
+}
+
+light_status light_backend_register(const light_backend *backend)
+{
+    if (backend->size != sizeof(light_backend))
+        return light_fail(LIGHT_ERR_UNSUPPORTED, "backend %s was built for another version of liblight",
+                          backend->name);
+    if (backend_count == MAX_BACKENDS)
+        return light_fail(LIGHT_ERR_STATE, "backend %s: %d backends are registered already", backend->name,
+                          MAX_BACKENDS);
+    backends[backend_count++] = backend;
+    return LIGHT_OK;
+}
+
+static const light_backend *find_backend(const char *name, size_t length)
+{
+    for (int i = 0; i < backend_count; i++)
+        if (strlen(backends[i]->name) == length && !strncmp(backends[i]->name, name, length))
+            return backends[i];
+    return NULL;
+}
+
+/* "cuda:1" into the length of "cuda" and 1. */
+static bool parse_name(const char *name, size_t *length, int *index)
+{
+    *length = strcspn(name, ":");
+    *index = 0;
+    if (!name[*length]) return *length > 0;
+    char *end;
+    long value = strtol(name + *length + 1, &end, 10);
+    *index = (int)value;
+    return *length > 0 && end != name + *length + 1 && !*end && value >= 0 && value < 4096;
+}
+
+light_status light_device_get(const char *name, light_device **device)
+{
+    size_t length;
+    int index;
+    if (!name || !strcmp(name, "cpu")) {
+        *device = light_device_cpu();
+        return LIGHT_OK;
+    }
+    if (!parse_name(name, &length, &index))
+        return light_fail(LIGHT_ERR_ARGUMENT, "device \"%s\": expected cpu, cuda or cuda:N", name);
+    const light_backend *backend = find_backend(name, length);
+    if (!backend)
+        return light_fail(LIGHT_ERR_UNSUPPORTED, "device \"%s\": this build of liblight has no %.*s backend",
+                          name, (int)length, name);
+    for (int i = 0; i < device_count; i++) {
+        if (devices[i].backend == backend && devices[i].index == index) {
+            *device = &devices[i];
+            return LIGHT_OK;
+        }
+    }
+    if (device_count == MAX_DEVICES)
+        return light_fail(LIGHT_ERR_STATE, "device \"%s\": %d devices are open already", name, MAX_DEVICES);
+    light_device *d = &devices[device_count];
+    *d = (light_device){.backend = backend, .index = index};
+    snprintf(d->name, sizeof d->name, "%.*s:%d", (int)length, name, index);
+    LIGHT_TRY(backend->open(d, index));
+    device_count++;
+    *device = d;
+    return LIGHT_OK;
+}
+
+const char *light_device_name(const light_device *device)
+{
+    return device ? device->name : "no device";
+}
