@@ -16,7 +16,8 @@ typedef struct light_permutation {
 /* The order for one epoch of a run. n up to 2^62. */
 light_permutation light_permutation_new(uint64_t n, uint64_t seed, uint64_t epoch);
 
-/* The element at `position` < n: each of 0..n-1 exactly once. About 30 ns. */
+/* The element at `position` < n: each of 0..n-1 exactly once. 15 ns where n is just below a
+ * power of four, 120 ns just above one. */
 uint64_t light_permutation_at(const light_permutation *p, uint64_t position);
 
 #endif
