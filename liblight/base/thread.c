@@ -122,7 +122,7 @@ typedef struct {
     void *argument;
 } task;
 
-struct light_pool {
+struct light_workers {
     light_queue *tasks;
     pthread_mutex_t lock;
     pthread_cond_t idle;
@@ -133,7 +133,7 @@ struct light_pool {
     pthread_t workers[];
 };
 
-static void finish_task(light_pool *pool, light_status status)
+static void finish_task(light_workers *pool, light_status status)
 {
     pthread_mutex_lock(&pool->lock);
     if (status != LIGHT_OK && pool->status == LIGHT_OK) {
@@ -146,20 +146,20 @@ static void finish_task(light_pool *pool, light_status status)
 
 static void *work(void *argument)
 {
-    light_pool *pool = argument;
+    light_workers *pool = argument;
     task next;
 
     while (light_queue_pop(pool->tasks, &next)) finish_task(pool, next.fn(next.argument));
     return NULL;
 }
 
-light_status light_pool_new(light_pool **out, const char *name, size_t threads, size_t backlog)
+light_status light_workers_new(light_workers **out, const char *name, size_t threads, size_t backlog)
 {
     *out = NULL;
     if (threads == 0 || threads > 4096) {
-        return light_fail(LIGHT_ERR_ARGUMENT, "a pool has 1 to 4096 threads, not %zu", threads);
+        return light_fail(LIGHT_ERR_ARGUMENT, "there can be 1 to 4096 workers, not %zu", threads);
     }
-    light_pool *pool = light_calloc(1, sizeof *pool + threads * sizeof pool->workers[0]);
+    light_workers *pool = light_calloc(1, sizeof *pool + threads * sizeof pool->workers[0]);
     if (!pool) return LIGHT_ERR_MEMORY;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->idle, NULL);
@@ -170,14 +170,14 @@ light_status light_pool_new(light_pool **out, const char *name, size_t threads, 
         if (status == LIGHT_OK) pool->threads++;
     }
     if (status != LIGHT_OK) {
-        light_pool_free(pool);
+        light_workers_free(pool);
         return status;
     }
     *out = pool;
     return LIGHT_OK;
 }
 
-void light_pool_submit(light_pool *pool, light_task_fn fn, void *argument)
+void light_workers_submit(light_workers *pool, light_task_fn fn, void *argument)
 {
     task next = {fn, argument};
 
@@ -187,7 +187,7 @@ void light_pool_submit(light_pool *pool, light_task_fn fn, void *argument)
     light_queue_push(pool->tasks, &next);
 }
 
-light_status light_pool_wait(light_pool *pool)
+light_status light_workers_wait(light_workers *pool)
 {
     pthread_mutex_lock(&pool->lock);
     while (pool->unfinished > 0) pthread_cond_wait(&pool->idle, &pool->lock);
@@ -202,7 +202,7 @@ light_status light_pool_wait(light_pool *pool)
     return status;
 }
 
-void light_pool_free(light_pool *pool)
+void light_workers_free(light_workers *pool)
 {
     if (!pool) return;
     if (pool->tasks) light_queue_close(pool->tasks);

@@ -31,19 +31,19 @@ void light_queue_close(light_queue *q);
 void light_queue_free(light_queue *q);
 
 typedef light_status (*light_task_fn)(void *argument);
-typedef struct light_pool light_pool;
+typedef struct light_workers light_workers;
 
 /* Starts `threads` workers; `backlog` tasks may wait. `name` (at most 15 bytes) is what debuggers show. */
-light_status light_pool_new(light_pool **out, const char *name, size_t threads, size_t backlog);
+light_status light_workers_new(light_workers **out, const char *name, size_t threads, size_t backlog);
 
 /* Hands a task over; waits while the backlog is full. Not to be called from a task of the same pool. */
-void light_pool_submit(light_pool *pool, light_task_fn fn, void *argument);
+void light_workers_submit(light_workers *pool, light_task_fn fn, void *argument);
 
 /* Waits until every task is done. Returns the first failure since the last wait, with its text. */
-light_status light_pool_wait(light_pool *pool);
+light_status light_workers_wait(light_workers *pool);
 
 /* Finishes all tasks, ends the workers, frees the pool; failures not waited for are lost. NULL is fine. */
-void light_pool_free(light_pool *pool);
+void light_workers_free(light_workers *pool);
 
 /* pthread_create with all signals blocked in the new thread; the thread's name is cut to 15 bytes. */
 light_status light_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *argument);

@@ -89,7 +89,7 @@ foreach(library IN LISTS light_link_libraries)
   target_link_libraries(light PRIVATE $<BUILD_INTERFACE:${library}>)
 endforeach()
 if(BUILD_SHARED_LIBS)
-  target_link_options(light PRIVATE -Wl,--no-undefined -Wl,--as-needed)
+  target_link_options(light PRIVATE -Wl,--as-needed)
   if(LIGHT_SANITIZE)
     # clang links the sanitizer runtime into programs, not into libraries.
     target_link_options(light PRIVATE -Wl,-z,undefs)

@@ -116,66 +116,66 @@ static light_status fail_with_name(void *argument)
 static void pool_runs_every_task_once(void **state)
 {
     static atomic_int done[500];
-    light_pool *pool;
+    light_workers *pool;
 
     (void)state;
-    assert_int_equal(light_pool_new(&pool, "test", 3, 8), LIGHT_OK);
-    assert_int_equal(light_pool_wait(pool), LIGHT_OK);
+    assert_int_equal(light_workers_new(&pool, "test", 3, 8), LIGHT_OK);
+    assert_int_equal(light_workers_wait(pool), LIGHT_OK);
     uint64_t calls = light_memory_count().calls;
-    for (int i = 0; i < 500; i++) light_pool_submit(pool, count, &done[i]);
-    assert_int_equal(light_pool_wait(pool), LIGHT_OK);
+    for (int i = 0; i < 500; i++) light_workers_submit(pool, count, &done[i]);
+    assert_int_equal(light_workers_wait(pool), LIGHT_OK);
     assert_int_equal(light_memory_count().calls, calls);
     for (int i = 0; i < 500; i++) assert_int_equal(done[i], 1);
-    light_pool_free(pool);
+    light_workers_free(pool);
 }
 
 static void pool_free_finishes_the_backlog(void **state)
 {
     static atomic_int done;
-    light_pool *pool;
+    light_workers *pool;
 
     (void)state;
-    assert_int_equal(light_pool_new(&pool, "test", 1, 64), LIGHT_OK);
-    for (int i = 0; i < 64; i++) light_pool_submit(pool, count, &done);
-    light_pool_free(pool);
+    assert_int_equal(light_workers_new(&pool, "test", 1, 64), LIGHT_OK);
+    for (int i = 0; i < 64; i++) light_workers_submit(pool, count, &done);
+    light_workers_free(pool);
     assert_int_equal(done, 64);
-    light_pool_free(NULL);
+    light_workers_free(NULL);
 }
 
 static void pool_reports_the_first_failure(void **state)
 {
     atomic_int done = 0;
-    light_pool *pool;
+    light_workers *pool;
 
     (void)state;
-    assert_int_equal(light_pool_new(&pool, "test", 1, 8), LIGHT_OK);
-    light_pool_submit(pool, count, &done);
-    light_pool_submit(pool, fail_with_name, "a.h5");
-    light_pool_submit(pool, fail_with_name, "b.h5");
-    light_pool_submit(pool, count, &done);
-    assert_int_equal(light_pool_wait(pool), LIGHT_ERR_IO);
+    assert_int_equal(light_workers_new(&pool, "test", 1, 8), LIGHT_OK);
+    light_workers_submit(pool, count, &done);
+    light_workers_submit(pool, fail_with_name, "a.h5");
+    light_workers_submit(pool, fail_with_name, "b.h5");
+    light_workers_submit(pool, count, &done);
+    assert_int_equal(light_workers_wait(pool), LIGHT_ERR_IO);
     assert_string_equal(light_error_message(), "cannot write a.h5");
     assert_int_equal(done, 2);
-    assert_int_equal(light_pool_wait(pool), LIGHT_OK);
-    light_pool_submit(pool, fail_with_name, "c.h5");
-    light_pool_free(pool);
+    assert_int_equal(light_workers_wait(pool), LIGHT_OK);
+    light_workers_submit(pool, fail_with_name, "c.h5");
+    light_workers_free(pool);
 }
 
 static void pool_without_memory(void **state)
 {
-    light_pool *pool;
+    light_workers *pool;
     int64_t live = light_memory_count().live;
 
     (void)state;
     for (int n = 1; n <= 2; n++) {
         light_memory_fail_nth(n);
-        assert_int_equal(light_pool_new(&pool, "test", 2, 8), LIGHT_ERR_MEMORY);
+        assert_int_equal(light_workers_new(&pool, "test", 2, 8), LIGHT_ERR_MEMORY);
         light_memory_fail_nth(0);
         assert_null(pool);
         assert_int_equal(light_memory_count().live, live);
     }
-    assert_int_equal(light_pool_new(&pool, "test", 0, 8), LIGHT_ERR_ARGUMENT);
-    assert_int_equal(light_pool_new(&pool, "test", 2, 0), LIGHT_ERR_ARGUMENT);
+    assert_int_equal(light_workers_new(&pool, "test", 0, 8), LIGHT_ERR_ARGUMENT);
+    assert_int_equal(light_workers_new(&pool, "test", 2, 0), LIGHT_ERR_ARGUMENT);
 }
 
 static void *read_mask(void *argument)
