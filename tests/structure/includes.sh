@@ -5,11 +5,11 @@
 #   base < tensor < autograd < ops < nn < optim < data < checkpoint < trainer < config
 # cpu/ and cuda/ are backends beside tensor/. loggers/, callbacks/ and strategies/ stand on trainer/ and know nothing
 # of each other; only config/, where names become objects, may include them. A public header belongs to the folder
-# that has a source of the same name, or to the one that the table below says. Examples use public headers only.
+# that the table below says, or else to the one that has a source of the same name. Examples use public headers only.
 set -eu
 cd "$1"
 
-# The folder of each public header without a source of its own name.
+# The folder of public headers.
 headers='
 light.h      config
 status.h     base
@@ -19,7 +19,7 @@ tensor.h     tensor
 step.h       autograd
 ops.h        ops
 module.h     nn
-state.h      nn
+state.h      base
 nn.h         nn
 optim.h      optim
 data.h       data
