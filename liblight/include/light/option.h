@@ -25,6 +25,7 @@ typedef enum light_option_type {
     LIGHT_OPTION_INT64,  /* int64_t */
     LIGHT_OPTION_FLOAT,  /* float */
     LIGHT_OPTION_DOUBLE, /* double */
+    LIGHT_OPTION_SWITCH, /* light_switch: true or false */
     LIGHT_OPTION_STRING, /* const char *; what was set is owned by the configuration */
 } light_option_type;
 
@@ -47,6 +48,7 @@ typedef struct light_option {
         long long: LIGHT_OPTION_INT64,                                                                       \
         float: LIGHT_OPTION_FLOAT,                                                                           \
         double: LIGHT_OPTION_DOUBLE,                                                                         \
+        light_switch: LIGHT_OPTION_SWITCH,                                                                         \
         char *: LIGHT_OPTION_STRING,                                                                         \
         const char *: LIGHT_OPTION_STRING)
 #define LIGHT_OPTION_FIELDS_(struct_type, field, value, text)                                                \
