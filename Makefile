@@ -42,7 +42,8 @@ test: deps
 	@$(MAKE) build
 	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
 
-bench: deps
+bench:
+	@sh .ci/deps build test run bench
 	@$(call configure,$(BUILD),-DLIGHT_BUILD_BENCH=ON)
 	@cmake --build $(BUILD) -j $(JOBS)
 	sh bench/run.sh $(BUILD)

@@ -3,7 +3,7 @@
 # Debian package; an optional part that is missing is left out with one line.
 
 function(light_missing what package)
-  message(FATAL_ERROR "light: ${what} was not found; on Debian it is in the package ${package} ('make deps' installs it)")
+  message(FATAL_ERROR " light: ${what} was not found; on Debian it is in the package ${package} ('make deps' installs it)")
 endfunction()
 
 # Interface targets named light_dep_NAME keep the rest of the build free of variables.
