@@ -7,8 +7,9 @@
  *     ...
  *     x = light_forward(s, &m->fc1.base, x);
  *
- * In the options zero means the default; .bias = LIGHT_OFF leaves a bias out. With a parent of NULL the module is a root
- * of its own, to be built with light_module_build. Fields after `base` are for reading. */
+ * In the options zero means the default (LIGHT_ZERO is a zero that is meant); .bias = LIGHT_OFF leaves a bias out. With
+ * a parent of NULL the module is a root of its own, to be built with light_module_build. Fields after `base` are for
+ * reading. */
 #ifndef LIGHT_NN_H
 #define LIGHT_NN_H
 
@@ -225,7 +226,7 @@ LIGHT_API light_tensor *light_multihead_attention_forward(light_step *s, light_m
                                                           light_tensor *query, light_tensor *key,
                                                           light_tensor *value, light_tensor *mask);
 
-/* x + self_attn(norm1(x)), then x + linear2(activation(linear1(norm2(x)))), each with dropout before it is added; with
+/* x + self_attn(norm1(x)), then x + linear2(activation(linear1(norm2(x)))), with dropout after the activation and before each sum; with
  * norm_last (PyTorch's default) norm1 and norm2 stand behind the sums instead. Parts have the names of PyTorch's
  * TransformerEncoderLayer. hidden 4 embed_dim, dropout 0, activation light_gelu, eps 1e-5. */
 typedef struct light_transformer_block_options {
@@ -269,11 +270,15 @@ typedef struct light_lstm {
     light_module base;
     light_lstm_options options;
     light_recurrent_cell *cells; /* [layer * directions + direction] */
+    light_tensor **scratch;      /* for the outputs of the time steps, while forward runs */
+    int64_t scratch_length;
 } light_lstm;
 typedef struct light_gru {
     light_module base;
     light_gru_options options;
     light_recurrent_cell *cells;
+    light_tensor **scratch;
+    int64_t scratch_length;
 } light_gru;
 #define light_lstm_init(module, parent, name, ...)                                                           \
     light_module_init_call_(lstm, module, parent, name, __VA_ARGS__)

@@ -14,13 +14,6 @@
 typedef struct light_optimizer light_optimizer;
 typedef struct light_schedule light_schedule;
 
-/* A zero that is meant, for options whose default is not zero: minus zero, which arithmetic takes for zero. */
-#define LIGHT_ZERO (-0.0)
-static inline double light_exactly(double value)
-{
-    return value == 0 ? LIGHT_ZERO : value;
-}
-
 /* ---- optimizers --------------------------------------------------------- */
 
 /* Each kind reads the fields that its line names; another one that is set is an error. All take lr, weight_decay and

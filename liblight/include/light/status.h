@@ -65,4 +65,12 @@ LIGHT_API light_status light_fail_in(light_status status, const char *format, ..
 /* A setting with three states, for options whose default is not "off". `true` reads as LIGHT_ON. */
 typedef enum light_switch { LIGHT_DEFAULT = 0, LIGHT_ON = 1, LIGHT_OFF = 2 } light_switch;
 
+/* A zero that is meant, for numbers in options whose default is not zero: minus zero, which arithmetic takes for zero.
+ * light_exactly is for a value that may turn out to be zero. */
+#define LIGHT_ZERO (-0.0)
+static inline double light_exactly(double value)
+{
+    return value == 0 ? LIGHT_ZERO : value;
+}
+
 #endif
