@@ -19,6 +19,6 @@ forbid 'exit|_exit|_Exit|quick_exit|abort|assert' 'none' 'the library never ends
 forbid 'printf|puts|putchar|perror|vprintf' 'none' 'messages go through base/log'
 forbid 'fprintf *\( *(stderr|stdout),.*|fputs *\([^)]*, *(stderr|stdout)\).*' \
     'liblight/base/log\.c|liblight/config/[a-z_]*\.c|callbacks/[a-z_]*progress[a-z_]*\.c' 'messages go through base/log'
-forbid 'malloc|calloc|realloc|reallocarray|strdup|strndup|asprintf|vasprintf|aligned_alloc|posix_memalign' \
+forbid 'malloc|calloc|realloc|reallocarray|strdup|strndup|asprintf|vasprintf|aligned_alloc|posix_memalign|free' \
     'liblight/base/memory\.c' 'heap memory comes from base/memory'
 exit $failed
