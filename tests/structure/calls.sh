@@ -7,18 +7,18 @@ set -eu
 cd "$1"
 failed=0
 
-# forbid PATTERN ALLOWED REASON
+# forbid PATTERN ALLOWED_FILES REASON
 forbid() {
     found=$(find liblight strategies callbacks -type f \( -name '*.c' -o -name '*.h' \) -exec \
-        grep -HnE "(^|[^A-Za-z0-9_.>\"])($1)[[:space:]]*\(" {} + 2>/dev/null |
+        grep -HnE "(^|[^A-Za-z0-9_.>\"])($1)" {} + 2>/dev/null |
         grep -vE "^($2):" | grep -vE '^[^:]*:[0-9]+:[[:space:]]*(/?\*|//)' || true)
     test -z "$found" || { printf '%s\n^ %s\n' "$found" "$3"; failed=1; }
 }
 
-forbid 'exit|_exit|_Exit|quick_exit|abort|assert' 'none' 'the library never ends the program'
-forbid 'printf|puts|putchar|perror|vprintf' 'none' 'messages go through base/log'
-forbid 'fprintf *\( *(stderr|stdout),.*|fputs *\([^)]*, *(stderr|stdout)\).*' \
+forbid '(exit|_exit|_Exit|quick_exit|abort|assert) *\(' 'none' 'the library never ends the program'
+forbid '(printf|puts|putchar|perror|vprintf) *\(' 'none' 'messages go through base/log'
+forbid 'v?fprintf *\( *(stderr|stdout)|(fputs|fputc|putc|fwrite) *\(.*, *(stderr|stdout) *\)' \
     'liblight/base/log\.c|liblight/config/[a-z_]*\.c|callbacks/[a-z_]*progress[a-z_]*\.c' 'messages go through base/log'
-forbid 'malloc|calloc|realloc|reallocarray|strdup|strndup|asprintf|vasprintf|aligned_alloc|posix_memalign|free' \
+forbid '(malloc|calloc|realloc|reallocarray|strdup|strndup|asprintf|vasprintf|aligned_alloc|posix_memalign|free) *\(' \
     'liblight/base/memory\.c' 'heap memory comes from base/memory'
 exit $failed
