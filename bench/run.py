@@ -182,6 +182,23 @@ def torch_commands(python, programs=None):
     return commands
 
 
+def light_versions(build):
+    """The commit, and which libraries the program really takes."""
+    found = {}
+    for program in sorted({case.program for case in CASES}):
+        path = os.path.join(build, "bench", program)
+        if os.access(path, os.X_OK):
+            listed = subprocess.run(["ldd", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+            for name in ("dnnl", "openblas", "xsmm", "gomp", "omp"):
+                match = re.search(rf"lib{name}\S*\.so\S* => (\S+)", listed)
+                if match:
+                    found[name] = os.path.basename(os.path.realpath(match.group(1)))
+            break
+    git = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], stdout=subprocess.PIPE,
+                         stderr=subprocess.DEVNULL, text=True).stdout.strip()
+    return dict(found, commit=git) if git else found
+
+
 def has_torch(python):
     return os.access(python, os.X_OK) and subprocess.run(
         [python, "-c", "import torch"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
@@ -386,6 +403,7 @@ def main():
     where = machine()
     print(f"{where['cpu']}, {options.threads} threads, {options.repeats} round(s), {time.time() - begin:.0f} s")
     versions = {key: side.versions() for key, side in sides.items() if side}
+    versions["light"].update(light_versions(options.build))
     for key, found in versions.items():
         if found:
             print(f"{sides[key].name}: " + ", ".join(f"{name} {value}" for name, value in found.items()))
