@@ -13,17 +13,32 @@
 
 #define LIGHT_OPTIMIZER_MAX_STATES 3
 
-/* A kind of optimizer: what its state is called and which options it reads. */
+/* A kind of optimizer: its defaults, which options it reads, what its state is called. */
 typedef struct light_optimizer_class {
     const char *name;
     light_optimizer_kind kind;
     light_optimizer_options defaults;
-    /* Checks the options of a group and completes them; the text of the error names the option. */
-    light_status (*check)(const light_optimizer_options *options);
-    /* Names of the state tensors that these options need, NULL where out[1 + i] of the kernel is not used. */
-    void (*states)(const light_optimizer_options *options, const char *names[LIGHT_OPTIMIZER_MAX_STATES]);
-    uint32_t reads; /* LIGHT_OPTION_BIT_ of the fields that the kind reads */
+    const char *reads; /* names of options, each between spaces */
+    /* out[1], out[2], out[3] of the kernel. momentum_buffer is there with a momentum only, max_exp_avg_sq with amsgrad,
+     * grad_avg with centered. */
+    const char *states[LIGHT_OPTIMIZER_MAX_STATES];
 } light_optimizer_class;
+
+/* One option, for whoever goes through all of them. */
+typedef struct light_optimizer_field {
+    const char *name; /* "betas[0]" is called "beta1" */
+    size_t offset;
+    bool is_bool;
+} light_optimizer_field;
+extern const light_optimizer_field light_optimizer_fields[];
+extern const int light_optimizer_field_count;
+double light_optimizer_field_get(const light_optimizer_options *options, int field);
+void light_optimizer_field_set(light_optimizer_options *options, int field, double value);
+/* `options` with what is zero taken from `defaults`, checked. */
+light_status light_optimizer_options_complete(const light_optimizer_class *class,
+                                              const light_optimizer_options *options,
+                                              const light_optimizer_options *defaults,
+                                              light_optimizer_options *out);
 
 typedef struct light_optimizer_entry {
     light_parameter *parameter;
@@ -58,6 +73,9 @@ struct light_optimizer {
     const light_optimizer_hooks *hooks; /* NULL: none; outlives the optimizer */
     bool toggled;
 };
+
+light_optimizer *light_optimizer_new(const light_optimizer_class *class, light_parameter_set set,
+                                     const light_optimizer_options *options);
 
 /* ---- several, as configure_optimizers made them -------------------------- */
 

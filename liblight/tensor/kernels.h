@@ -195,7 +195,8 @@ typedef struct { int kind; double delta; bool log_target; } light_loss_attrs;
 
 /* One fused pass: reads gradient, parameter and state, writes parameter and state. Tensors are 1-d and contiguous:
  * in[0] gradient, in[1] f32 scalar factor for the gradient (clipping, loss scale) or NULL, out[0] parameter (master),
- * out[1..3] state (exp_avg, exp_avg_sq, ..), as the kind needs. Formulas stand in optim/. */
+ * out[1..3] state; sgd: [momentum_buffer]; adam, adamw: exp_avg, exp_avg_sq, [max_exp_avg_sq]; rmsprop: square_avg,
+ * [momentum_buffer], [grad_avg]; adagrad: sum; lion: exp_avg. Formulas stand in optim/kinds.c. */
 typedef enum light_optimizer_kind {
     LIGHT_OPTIMIZER_SGD, LIGHT_OPTIMIZER_ADAM, LIGHT_OPTIMIZER_ADAMW, LIGHT_OPTIMIZER_RMSPROP, LIGHT_OPTIMIZER_ADAGRAD,
     LIGHT_OPTIMIZER_LION

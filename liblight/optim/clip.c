@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Gradient clipping, by norm and by value. The norm is summed in f64 on the device and never waited for. */
+#include "optim/clip.h"
+
+#include "autograd/op.h"
+#include "nn/parameter.h"
+#include "optim/optimizer.h"
+
+#include <light/ops.h>
+
+/* ---- norm --------------------------------------------------------------- */
+
+static light_status add_squares(light_step *s, const light_tensor *grad, light_tensor *sum)
+{
+    return LIGHT_RUN(s, SUM_SQUARES, .in = {grad}, .out = {sum}, .accumulate = 1);
+}
+
+static light_status scalar(light_step *s, light_unary code, double a, double b, const light_tensor *x,
+                           light_tensor *y)
+{
+    light_unary_attrs attrs = {.code = (int)code, .a = a, .b = b};
+    return LIGHT_RUN(s, UNARY, .in = {x}, .out = {y}, .attrs = &attrs);
+}
+
+/* *norm: the sum of squares before, the norm after. *factor, f32: min(1, max_norm / (norm + 1e-6)). */
+static light_status finish(light_step *s, light_tensor *norm, double max_norm, light_tensor **factor)
+{
+    light_tensor *wide = light_zeros(s, LIGHT_SCALAR, LIGHT_F64);
+    *factor = light_zeros(s, LIGHT_SCALAR, LIGHT_F32);
+    if (!wide || !*factor) return light_step_status(s);
+    LIGHT_TRY(scalar(s, LIGHT_UNARY_SQRT, 0, 0, norm, norm));
+    LIGHT_TRY(scalar(s, LIGHT_UNARY_ADD_SCALAR, 1e-6, 0, norm, wide));
+    LIGHT_TRY(scalar(s, LIGHT_UNARY_RECIPROCAL, 0, 0, wide, wide));
+    LIGHT_TRY(scalar(s, LIGHT_UNARY_MUL_SCALAR, max_norm, 0, wide, wide));
+    LIGHT_TRY(scalar(s, LIGHT_UNARY_CLAMP, NAN, 1, wide, wide));
+    return LIGHT_RUN(s, COPY, .in = {wide}, .out = {*factor});
+}
+
+light_status light_grad_norm_factor(light_step *s, light_optimizer *optimizer, double max_norm,
+                                    light_tensor **norm, light_tensor **factor)
+{
+    light_tensor *sum = light_zeros(s, LIGHT_SCALAR, LIGHT_F64);
+    if (!sum) return light_step_status(s);
+    light_optimizer_run run;
+    for (int g = 0; g < optimizer->n_groups; g++)
+        for (int64_t at = 0; light_optimizer_next_run(&optimizer->groups[g], &at, &run);)
+            LIGHT_TRY(add_squares(s, &run.grad, sum));
+    if (norm) *norm = sum;
+    return finish(s, sum, max_norm, factor);
+}
+
+static light_status clip_set(light_step *s, light_parameter_set set, double max_norm, light_tensor *norm)
+{
+    light_tensor *factor, *grad;
+    for (light_parameter *p = light_parameter_set_next(set, NULL); p; p = light_parameter_set_next(set, p))
+        if ((grad = light_grad(p->tensor))) LIGHT_TRY(add_squares(s, grad, norm));
+    LIGHT_TRY(finish(s, norm, max_norm, &factor));
+    for (light_parameter *p = light_parameter_set_next(set, NULL); p; p = light_parameter_set_next(set, p))
+        if ((grad = light_grad(p->tensor)))
+            LIGHT_TRY(LIGHT_RUN(s, SCALE, .in = {grad, factor}, .out = {grad}));
+    return LIGHT_OK;
+}
+
+light_tensor *light_clip_grad_norm(light_step *s, light_parameter_set set, double max_norm)
+{
+    light_tensor *norm = light_zeros(s, LIGHT_SCALAR, LIGHT_F64);
+    if (!norm) return NULL;
+    if (!(max_norm > 0))
+        return light_step_fail(s, LIGHT_ERR_ARGUMENT, "clip_grad_norm: max_norm is %g", max_norm);
+    light_status status = clip_set(s, set, max_norm, norm);
+    return status == LIGHT_OK ? norm
+                              : light_step_fail(s, status, "clip_grad_norm: %s", light_error_message());
+}
+
+/* ---- value -------------------------------------------------------------- */
+
+static light_status clamp(light_tensor *grad, double value)
+{
+    light_device *device = grad->storage->device;
+    light_kernel kernel = device->backend->kernels[LIGHT_KERNEL_CLAMP_FLAT];
+    if (!kernel) return light_fail(LIGHT_ERR_UNSUPPORTED, "clipping is not available on %s", device->name);
+    light_fill_attrs attrs = {value};
+    return kernel(&(light_kernel_args){.device = device, .in = {grad}, .out = {grad}, .attrs = &attrs});
+}
+
+light_status light_grad_clamp(light_optimizer *optimizer, double value)
+{
+    light_optimizer_run run;
+    for (int g = 0; g < optimizer->n_groups; g++)
+        for (int64_t at = 0; light_optimizer_next_run(&optimizer->groups[g], &at, &run);)
+            LIGHT_TRY(clamp(&run.grad, value));
+    return LIGHT_OK;
+}
+
+void light_clip_grad_value(light_step *s, light_parameter_set set, double value)
+{
+    if (light_step_status(s) != LIGHT_OK) return;
+    light_tensor *grad;
+    light_status status = value > 0 ? LIGHT_OK : light_fail(LIGHT_ERR_ARGUMENT, "value is %g", value);
+    for (light_parameter *p = light_parameter_set_next(set, NULL); p; p = light_parameter_set_next(set, p))
+        if (status == LIGHT_OK && (grad = light_grad(p->tensor))) status = clamp(grad, value);
+    if (status != LIGHT_OK) light_step_fail(s, status, "clip_grad_value: %s", light_error_message());
+}

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Optimizers: groups and their flat state, and the step. */
+#include "optim/optimizer.h"
+
+#include "base/memory.h"
+#include "nn/flat.h"
+#include "nn/parameter.h"
+
+#include <string.h>
+
+/* ---- groups ------------------------------------------------------------- */
+
+static size_t padded_bytes(const light_tensor *t)
+{
+    return light_flat_padded((size_t)t->numel * light_dtype_size((light_dtype)t->dtype));
+}
+
+static bool state_needed(const char *name, const light_optimizer_options *o)
+{
+    if (!name) return false;
+    if (strcmp(name, "momentum_buffer") == 0) return o->momentum != 0;
+    if (strcmp(name, "max_exp_avg_sq") == 0) return o->amsgrad;
+    if (strcmp(name, "grad_avg") == 0) return o->centered;
+    return true;
+}
+
+static bool holds(const light_optimizer *optimizer, const light_parameter *p)
+{
+    for (int g = 0; g < optimizer->n_groups; g++)
+        for (int64_t i = 0; i < optimizer->groups[g].n; i++)
+            if (optimizer->groups[g].entries[i].parameter == p) return true;
+    return false;
+}
+
+/* Entries of a new group. */
+static light_status collect(const light_optimizer *optimizer, light_optimizer_group *group,
+                            light_parameter_set set)
+{
+    const char *kind = optimizer->class->name;
+    for (light_parameter *p = light_parameter_set_next(set, NULL); p; p = light_parameter_set_next(set, p)) {
+        if (holds(optimizer, p))
+            return light_fail(LIGHT_ERR_ARGUMENT, "%s: parameter '%s' is in another group already", kind,
+                              p->path);
+        group->n++;
+    }
+    if (group->n == 0)
+        return light_fail(LIGHT_ERR_ARGUMENT, "%s: there is no parameter to optimize%s", kind,
+                          set.root && !set.root->built ? " (the module has not been built)" : "");
+    group->entries = light_calloc((size_t)group->n, sizeof *group->entries);
+    if (!group->entries) return LIGHT_ERR_MEMORY;
+    light_parameter *p = light_parameter_set_next(set, NULL);
+    size_t offset = 0;
+    for (int64_t i = 0; i < group->n; i++, p = light_parameter_set_next(set, p)) {
+        group->entries[i] = (light_optimizer_entry){.parameter = p, .offset = offset};
+        offset += padded_bytes(p->tensor);
+    }
+    return LIGHT_OK;
+}
+
+/* A window without an owner on `t`'s part of a state buffer. */
+static light_tensor state_window(const light_tensor *t, light_storage *storage, size_t offset)
+{
+    light_tensor window = {.storage = storage, .data = (char *)storage->data + offset, .dtype = t->dtype};
+    light_tensor_set_shape(&window, light_shape_of(t));
+    return window;
+}
+
+static light_status fill(light_device *device, light_tensor *t, double value)
+{
+    light_kernel kernel = device->backend->kernels[LIGHT_KERNEL_FILL];
+    if (!kernel) return light_fail(LIGHT_ERR_UNSUPPORTED, "FILL is not available on %s", device->name);
+    return kernel(&(light_kernel_args){.device = device, .out = {t}, .attrs = &(light_fill_attrs){value}});
+}
+
+static light_status make_states(const light_optimizer *optimizer, light_optimizer_group *group)
+{
+    const light_optimizer_entry *last = &group->entries[group->n - 1];
+    size_t bytes = last->offset + padded_bytes(last->parameter->tensor);
+    for (int k = 0; k < LIGHT_OPTIMIZER_MAX_STATES; k++) {
+        const char *name = optimizer->class->states[k];
+        if (!state_needed(name, &group->options)) continue;
+        group->state_names[k] = name;
+        LIGHT_TRY(light_storage_new(&group->states[k], bytes, optimizer->device));
+        double first = group->options.initial_accumulator_value;
+        for (int64_t i = 0; i < group->n && first != 0; i++) {
+            const light_optimizer_entry *e = &group->entries[i];
+            light_tensor window = state_window(e->parameter->tensor, group->states[k], e->offset);
+            LIGHT_TRY(fill(optimizer->device, &window, first));
+        }
+    }
+    return LIGHT_OK;
+}
+
+static void group_free(light_optimizer_group *group)
+{
+    for (int k = 0; k < LIGHT_OPTIMIZER_MAX_STATES; k++) light_storage_free(group->states[k]);
+    light_free(group->entries);
+}
+
+light_status light_optimizer_add_group_with(light_optimizer *optimizer, light_parameter_set set,
+                                            const light_optimizer_options *options)
+{
+    if (!optimizer) return light_fail_in(LIGHT_ERR_ARGUMENT, "add_group: no optimizer");
+    const light_optimizer_class *class = optimizer->class;
+    const light_optimizer_options *defaults =
+        optimizer->n_groups ? &optimizer->groups[0].options : &class->defaults;
+    light_optimizer_group group = {0};
+    LIGHT_TRY(light_optimizer_options_complete(class, options, defaults, &group.options));
+    group.base_lr = group.options.lr;
+    light_status status = collect(optimizer, &group, set);
+    if (status == LIGHT_OK && !optimizer->device)
+        optimizer->device = group.entries[0].parameter->tensor->storage->device;
+    if (status == LIGHT_OK) status = make_states(optimizer, &group);
+    light_optimizer_group *groups = NULL;
+    if (status == LIGHT_OK) {
+        groups = light_realloc(optimizer->groups, (size_t)(optimizer->n_groups + 1) * sizeof *groups);
+        if (!groups) status = LIGHT_ERR_MEMORY;
+    }
+    if (status != LIGHT_OK) {
+        group_free(&group);
+        return status;
+    }
+    groups[optimizer->n_groups++] = group;
+    optimizer->groups = groups;
+    return LIGHT_OK;
+}
+
+light_optimizer *light_optimizer_new(const light_optimizer_class *class, light_parameter_set set,
+                                     const light_optimizer_options *options)
+{
+    light_optimizer *optimizer = light_calloc(1, sizeof *optimizer);
+    if (!optimizer) return NULL;
+    optimizer->class = class;
+    if (light_optimizer_add_group_with(optimizer, set, options) == LIGHT_OK) return optimizer;
+    light_optimizer_free(optimizer);
+    return NULL;
+}
+
+void light_optimizer_free(light_optimizer *optimizer)
+{
+    if (!optimizer) return;
+    for (int g = 0; g < optimizer->n_groups; g++) group_free(&optimizer->groups[g]);
+    light_free(optimizer->groups);
+    light_free(optimizer);
+}
+
+/* ---- asking ------------------------------------------------------------- */
+
+const char *light_optimizer_name(const light_optimizer *optimizer)
+{
+    return optimizer->class->name;
+}
+
+int light_optimizer_groups(const light_optimizer *optimizer)
+{
+    return optimizer->n_groups;
+}
+
+double light_optimizer_lr(const light_optimizer *optimizer, int group)
+{
+    return group >= 0 && group < optimizer->n_groups ? optimizer->groups[group].options.lr : NAN;
+}
+
+light_status light_optimizer_set_lr(light_optimizer *optimizer, int group, double lr)
+{
+    if (group < 0 || group >= optimizer->n_groups)
+        return light_fail(LIGHT_ERR_ARGUMENT, "%s: group %d; there are %d", optimizer->class->name, group,
+                          optimizer->n_groups);
+    if (!(lr >= 0) || isinf(lr))
+        return light_fail(LIGHT_ERR_ARGUMENT, "%s: lr is %g; it must be a finite number, 0 or more",
+                          optimizer->class->name, lr);
+    optimizer->groups[group].options.lr = lr;
+    return LIGHT_OK;
+}
+
+const light_optimizer_options *light_optimizer_hyperparameters(const light_optimizer *optimizer, int group)
+{
+    return group >= 0 && group < optimizer->n_groups ? &optimizer->groups[group].options : NULL;
+}
+
+/* ---- runs --------------------------------------------------------------- */
+
+/* `b` lies behind `a`, in values and in gradients, with nothing but the flat buffer's gap between. */
+static bool follows(const light_tensor *a, const light_tensor *b)
+{
+    size_t step = padded_bytes(a);
+    return b->storage == a->storage && b->data == a->data + step && b->dtype == a->dtype && a->contiguous &&
+           b->contiguous && b->grad->storage == a->grad->storage && b->grad->data == a->grad->data + step &&
+           b->grad->dtype == a->grad->dtype;
+}
+
+static light_tensor flat_window(light_storage *storage, char *data, uint8_t dtype, int64_t numel)
+{
+    light_tensor window = {.storage = storage, .data = data, .dtype = dtype};
+    light_tensor_set_shape(&window, LIGHT_SHAPE(numel));
+    return window;
+}
+
+bool light_optimizer_next_run(const light_optimizer_group *group, int64_t *at, light_optimizer_run *run)
+{
+    const light_optimizer_entry *e = group->entries;
+    int64_t first = *at;
+    while (first < group->n && !light_grad(e[first].parameter->tensor)) first++;
+    if (first >= group->n) return false;
+    int64_t last = first;
+    while (last + 1 < group->n && light_grad(e[last + 1].parameter->tensor) &&
+           e[last + 1].steps == e[first].steps &&
+           follows(e[last].parameter->tensor, e[last + 1].parameter->tensor))
+        last++;
+    *at = last + 1;
+
+    const light_tensor *from = e[first].parameter->tensor, *to = e[last].parameter->tensor;
+    int64_t numel = (to->data - from->data) / (int64_t)light_dtype_size((light_dtype)from->dtype) + to->numel;
+    run->first = first;
+    run->n = last - first + 1;
+    run->value = flat_window(from->storage, from->data, from->dtype, numel);
+    run->grad = flat_window(from->grad->storage, from->grad->data, from->grad->dtype, numel);
+    for (int k = 0; k < LIGHT_OPTIMIZER_MAX_STATES; k++)
+        if (group->states[k])
+            run->state[k] = flat_window(group->states[k], (char *)group->states[k]->data + e[first].offset,
+                                        from->dtype, numel);
+    return true;
+}
+
+/* ---- the step ----------------------------------------------------------- */
+
+static light_optimizer_attrs attributes(const light_optimizer *optimizer, const light_optimizer_options *o)
+{
+    return (light_optimizer_attrs){
+        .kind = optimizer->class->kind,
+        .lr = o->lr,
+        .weight_decay = o->weight_decay,
+        .momentum = o->momentum,
+        .dampening = o->dampening,
+        .beta1 = o->betas[0],
+        .beta2 = o->betas[1],
+        .eps = o->eps,
+        .alpha = o->alpha,
+        .lr_decay = o->lr_decay,
+        .nesterov = o->nesterov,
+        .amsgrad = o->amsgrad,
+        .centered = o->centered,
+        .maximize = o->maximize,
+    };
+}
+
+light_status light_optimizer_step_now(light_optimizer *optimizer, light_tensor *factor)
+{
+    light_device *device = optimizer->device;
+    light_kernel kernel = device->backend->kernels[LIGHT_KERNEL_OPTIMIZER];
+    if (!kernel)
+        return light_fail(LIGHT_ERR_UNSUPPORTED, "%s: optimizers are not available on %s",
+                          optimizer->class->name, device->name);
+    if (factor && (factor->numel != 1 || factor->dtype != LIGHT_F32))
+        return light_fail(LIGHT_ERR_ARGUMENT, "%s: the factor must be an f32 scalar", optimizer->class->name);
+    for (int g = 0; g < optimizer->n_groups; g++) {
+        light_optimizer_group *group = &optimizer->groups[g];
+        light_optimizer_attrs attrs = attributes(optimizer, &group->options);
+        light_optimizer_run run;
+        for (int64_t at = 0; light_optimizer_next_run(group, &at, &run);) {
+            light_optimizer_entry *entries = &group->entries[run.first];
+            light_kernel_args args = {
+                .device = device, .in = {&run.grad, factor}, .out = {&run.value}, .attrs = &attrs};
+            for (int k = 0; k < LIGHT_OPTIMIZER_MAX_STATES; k++)
+                if (group->states[k]) args.out[1 + k] = &run.state[k];
+            attrs.step = entries->steps + 1;
+            light_status status = kernel(&args);
+            if (status != LIGHT_OK)
+                return light_fail_in(status, "%s: %s", optimizer->class->name, entries->parameter->path);
+            for (int64_t i = 0; i < run.n; i++) entries[i].steps++;
+        }
+    }
+    return LIGHT_OK;
+}
+
+void light_optimizer_zero_grad(light_optimizer *optimizer)
+{
+    for (int g = 0; g < optimizer->n_groups; g++)
+        for (int64_t i = 0; i < optimizer->groups[g].n; i++)
+            light_grad_zero(optimizer->groups[g].entries[i].parameter->tensor);
+}
