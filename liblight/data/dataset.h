@@ -21,8 +21,8 @@ bool light_dataset_is_stream(const light_dataset *dataset);
 light_status light_dataset_fetch(light_dataset *dataset, const int64_t *indices, int64_t n, void *const *to);
 
 /* Takes memory over from light_alloc: arrays[f] is freed with the dataset, also when this fails. */
-light_status light_memory_dataset_own(light_dataset **out, const char *name, const light_field *fields,
-                                      int num_fields, int64_t n, void *const *arrays);
+light_status light_memory_dataset_own(light_dataset **out, const light_field *fields, int num_fields,
+                                      int64_t n, void *const *arrays);
 
 /* While a datamodule's hook runs in this thread, the datasets it opens belong to the datamodule. */
 typedef struct light_data_scope {

@@ -96,7 +96,7 @@ struct light_stream {
 LIGHT_API light_status light_dataset_new(light_dataset **out, const light_dataset_vtable *vtable);
 /* One more holder; returns `dataset`. */
 LIGHT_API light_dataset *light_dataset_retain(light_dataset *dataset);
-/* One holder less: the one who opened it, or retained it. NULL is fine. A datamodule's dataset may be freed early. */
+/* One holder less: whoever opened it (outside a datamodule) or retained it. NULL is fine. */
 LIGHT_API void light_dataset_free(light_dataset *dataset);
 
 /* Samples; -1 for a stream. */
