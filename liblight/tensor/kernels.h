@@ -152,6 +152,7 @@ typedef struct { int code; double a, b; } light_unary_attrs;
     X(AND, "logical_and") X(OR, "logical_or")                                                                \
     /* the gradients' own: a b^(e-1)-like products that would else be three passes */                        \
     X(DIV_GRAD_B, "div_grad_b") /* a = y, b: -a / b */                                                       \
+    X(POW_GRAD_A, "pow_grad_a") X(POW_GRAD_B, "pow_grad_b") /* b a^(b-1), 0 where b = 0; a^b ln a, 0 where a = 0 <= b */ \
     X(MASK_GE, "mask_ge") X(MASK_GT, "mask_gt") X(MASK_EQ_HALF, "mask_eq_half") /* f32: a >= b, a > b, (a == b) / 2 */
 typedef enum light_binary {
 #define X(code, name) LIGHT_BINARY_##code,
