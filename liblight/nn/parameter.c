@@ -126,7 +126,7 @@ static light_status add(light_module *self, light_tensor **slot, const char *nam
 light_status light_add_parameter(light_module *self, light_tensor **slot, const char *name, light_shape shape,
                                  light_init init)
 {
-    light_dtype dtype = self->dtype ? self->dtype : LIGHT_F32;
+    light_dtype dtype = self->dtype ? self->dtype : light_default_dtype();
     if (!light_dtype_is_floating(dtype))
         return light_fail(LIGHT_ERR_DTYPE, "%s: parameters of dtype %s cannot be trained",
                           light_module_label(self), light_dtype_name(dtype));
@@ -136,7 +136,7 @@ light_status light_add_parameter(light_module *self, light_tensor **slot, const 
 light_status light_add_buffer(light_module *self, light_tensor **slot, const char *name, light_shape shape,
                               light_dtype dtype, light_init init, bool persistent)
 {
-    return add(self, slot, name, shape, dtype ? dtype : LIGHT_F32, init, true, persistent);
+    return add(self, slot, name, shape, dtype ? dtype : light_default_dtype(), init, true, persistent);
 }
 
 light_status light_init_parameter(light_module *module, const char *name, light_init init)

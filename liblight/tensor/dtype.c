@@ -34,6 +34,20 @@ bool light_dtype_is_floating(light_dtype dtype)
     return known(dtype) && dtypes[dtype].floating;
 }
 
+static _Thread_local light_dtype default_dtype = LIGHT_F32;
+
+light_dtype light_default_dtype(void)
+{
+    return default_dtype;
+}
+
+light_dtype light_set_default_dtype(light_dtype dtype)
+{
+    light_dtype was = default_dtype;
+    default_dtype = dtype == LIGHT_DTYPE_DEFAULT ? LIGHT_F32 : dtype;
+    return was;
+}
+
 int64_t light_shape_numel(light_shape shape)
 {
     int64_t numel = 1;

@@ -40,6 +40,11 @@ LIGHT_API const char *light_dtype_name(light_dtype dtype);
 LIGHT_API size_t light_dtype_size(light_dtype dtype);
 LIGHT_API bool light_dtype_is_floating(light_dtype dtype);
 
+/* The dtype of new parameters and of tensors made with LIGHT_DTYPE_DEFAULT, for this thread: f32, or what it was set
+ * to. Setting returns what it was. */
+LIGHT_API light_dtype light_default_dtype(void);
+LIGHT_API light_dtype light_set_default_dtype(light_dtype dtype);
+
 #define LIGHT_MAX_DIMS 8
 
 typedef struct light_shape {

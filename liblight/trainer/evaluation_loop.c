@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Validation, test and prediction: all loaders of a stage, one after the other, without a tape. */
+#include "trainer/trainer.h"
+
+#include <light/ops.h>
+
+/* Random operations of evaluation have counters of their own, which training never reaches. */
+#define EVALUATION_COUNTER (1ull << 38)
+
+typedef struct stage_hooks {
+    light_status (*start)(light_trainer *), (*end)(light_trainer *);
+    light_status (*epoch_start)(light_trainer *), (*epoch_end)(light_trainer *);
+    light_status (*batch_start)(light_trainer *, const light_batch *);
+    light_status (*batch_end)(light_trainer *,
+                              const light_batch *); /* NULL: predict, which passes on its result */
+    const char *loader, *flag;
+} stage_hooks;
+
+static const stage_hooks hooks_of[] = {
+    [LIGHT_STAGE_VALIDATE] = {light_call_on_validation_start, light_call_on_validation_end,
+                              light_call_on_validation_epoch_start, light_call_on_validation_epoch_end,
+                              light_call_on_validation_batch_start, light_call_on_validation_batch_end,
+                              "val_dataloader", "limit_val_batches"},
+    [LIGHT_STAGE_TEST] = {light_call_on_test_start, light_call_on_test_end, light_call_on_test_epoch_start,
+                          light_call_on_test_epoch_end, light_call_on_test_batch_start,
+                          light_call_on_test_batch_end, "test_dataloader", "limit_test_batches"},
+    [LIGHT_STAGE_PREDICT] = {light_call_on_predict_start, light_call_on_predict_end,
+                             light_call_on_predict_epoch_start, light_call_on_predict_epoch_end,
+                             light_call_on_predict_batch_start, NULL, "predict_dataloader",
+                             "limit_predict_batches"},
+};
+
+light_status light_transfer_batch(light_trainer *t, light_batch *batch)
+{
+    LIGHT_TRY(light_datamodule_transfer(t->data, t->step, batch));
+    if (t->dtype == LIGHT_F32) return LIGHT_OK;
+    for (int i = 0; i < batch->num_fields; i++) {
+        if (!light_dtype_is_floating(light_dtype_of(batch->fields[i]))) continue;
+        batch->fields[i] = light_to_dtype(t->step, batch->fields[i], t->dtype);
+    }
+    return light_step_status(t->step);
+}
+
+light_status light_make_eval_loader(light_trainer *t, light_stage stage)
+{
+    if (t->eval_loader && t->eval_loader_stage == stage) return LIGHT_OK;
+    light_loader_free(t->eval_loader);
+    t->eval_loader = NULL;
+    LIGHT_TRY(light_datamodule_loader(t->data, stage, &t->eval_loader));
+    t->eval_loader_stage = stage;
+    for (light_loader *l = t->eval_loader; l; l = light_loader_following(l)) {
+        light_loader_set_seed(l, (uint64_t)t->options.seed);
+        if (light_loader_num_batches(l) == 0)
+            return light_fail(LIGHT_ERR_ARGUMENT, "%s: the dataset (%s) gives no batch",
+                              hooks_of[stage].loader, light_loader_dataset_name(l));
+    }
+    return LIGHT_OK;
+}
+
+/* ---- modes -------------------------------------------------------------- */
+
+/* Eval mode for all modules; what they were is kept, since a user may hold some in eval mode while training. */
+static void enter_eval(light_trainer *t)
+{
+    int64_t i = 0;
+    for (light_module *m = t->module; m; m = light_next_module(t->module, m))
+        t->saved_modes[i++] = m->training;
+    light_eval(t->module);
+}
+
+static void leave_eval(light_trainer *t)
+{
+    int64_t i = 0;
+    for (light_module *m = t->module; m; m = light_next_module(t->module, m))
+        m->training = t->saved_modes[i++];
+}
+
+/* ---- the loop ----------------------------------------------------------- */
+
+static light_status evaluate_batch(light_trainer *t, const stage_hooks *hooks, light_batch *batch)
+{
+    light_tensor *prediction = NULL;
+    const light_module_vtable *m = &t->module_hooks;
+    t->eval_batch.ready++;
+    t->running_batch = batch;
+    t->moment = t->stage == LIGHT_STAGE_PREDICT ? LIGHT_LOG_FORBIDDEN : LIGHT_LOG_EVALUATION_STEP;
+    LIGHT_TRY(hooks->batch_start(t, batch));
+    t->eval_batch.started++;
+    if (t->stage == LIGHT_STAGE_VALIDATE)
+        m->validation_step(t->module, t->step, batch);
+    else if (t->stage == LIGHT_STAGE_TEST)
+        m->test_step(t->module, t->step, batch);
+    else
+        prediction = m->predict_step ? m->predict_step(t->module, t->step, batch)
+                                     : light_forward(t->step, t->module, batch->fields[0]);
+    LIGHT_TRY(light_step_status(t->step));
+    t->eval_batch.processed++;
+    t->current_batch++;
+    LIGHT_TRY(hooks->batch_end ? hooks->batch_end(t, batch)
+                               : light_call_on_predict_batch_end(t, batch, prediction));
+    t->eval_batch.completed++;
+    if (!t->sanity_checking && t->stage != LIGHT_STAGE_PREDICT)
+        LIGHT_TRY(light_metrics_write(t, t->eval_batch.completed - 1));
+    return LIGHT_OK;
+}
+
+static light_status evaluate_loader(light_trainer *t, const stage_hooks *hooks, light_loader *loader,
+                                    int64_t limit)
+{
+    LIGHT_TRY(light_limit_batches(hooks->flag,
+                                  t->stage == LIGHT_STAGE_VALIDATE ? t->limit_val
+                                  : t->stage == LIGHT_STAGE_TEST   ? t->limit_test
+                                                                   : t->limit_predict,
+                                  light_loader_num_batches(loader), &t->num_eval_batches));
+    if (limit >= 0 && (t->num_eval_batches < 0 || t->num_eval_batches > limit)) t->num_eval_batches = limit;
+    LIGHT_TRY(light_loader_begin(loader, 0, 0));
+    for (t->current_batch = 0; t->num_eval_batches < 0 || t->current_batch < t->num_eval_batches;) {
+        light_batch batch;
+        LIGHT_TRY(light_step_begin(t->step));
+        LIGHT_TRY(light_loader_next(loader, t->step, &batch));
+        if (batch.size == 0) break;
+        LIGHT_TRY(light_transfer_batch(t, &batch));
+        LIGHT_TRY(evaluate_batch(t, hooks, &batch));
+        if (light_signals_pending() && t->run_stage != LIGHT_STAGE_FIT)
+            return light_fail(LIGHT_ERR_INTERRUPTED, "interrupted after %lld batches",
+                              (long long)t->current_batch);
+    }
+    return LIGHT_OK;
+}
+
+static light_status run_loaders(light_trainer *t, const stage_hooks *hooks, int64_t limit)
+{
+    LIGHT_TRY(hooks->start(t));
+    t->moment = t->stage == LIGHT_STAGE_PREDICT ? LIGHT_LOG_FORBIDDEN : LIGHT_LOG_EPOCH;
+    LIGHT_TRY(hooks->epoch_start(t));
+    for (light_loader *loader = t->eval_loader; loader; loader = light_loader_following(loader))
+        LIGHT_TRY(evaluate_loader(t, hooks, loader, limit));
+    t->running_batch = NULL;
+    t->moment = t->stage == LIGHT_STAGE_PREDICT ? LIGHT_LOG_FORBIDDEN : LIGHT_LOG_EPOCH;
+    LIGHT_TRY(hooks->epoch_end(t));
+    t->moment = LIGHT_LOG_FORBIDDEN;
+    LIGHT_TRY(light_metrics_end_epoch(t, 1));
+    if (t->sanity_checking)
+        light_metrics_clear(t);
+    else
+        LIGHT_TRY(light_metrics_write(t, t->batches_that_stepped));
+    return hooks->end(t);
+}
+
+light_status light_evaluation_loop(light_trainer *t, light_stage stage, int64_t limit)
+{
+    light_step *s = t->step;
+    light_stage outer_stage = t->stage;
+    int64_t outer_batch = t->current_batch;
+    light_batch *outer_running = t->running_batch;
+    light_log_moment outer_moment = t->moment;
+    uint64_t counter = light_step_counter(s);
+    light_progress outer_progress = t->eval_batch;
+
+    LIGHT_TRY(light_make_eval_loader(t, stage));
+    t->stage = stage;
+    s->inference = true;
+    light_step_set_counter(s, EVALUATION_COUNTER + (uint64_t)t->eval_batch.ready);
+    enter_eval(t);
+    light_metrics_reset(t, 1);
+    light_status status = run_loaders(t, &hooks_of[stage], limit);
+    leave_eval(t);
+    light_step_set_counter(s, counter);
+    s->inference = false;
+    t->stage = outer_stage;
+    t->current_batch = outer_batch;
+    t->running_batch = outer_running;
+    t->moment = outer_moment;
+    if (t->sanity_checking) t->eval_batch = outer_progress;
+    return status;
+}
+
+light_status light_sanity_check(light_trainer *t)
+{
+    int64_t steps = t->options.num_sanity_val_steps;
+    if (steps == 0 || !t->module_hooks.validation_step ||
+        !light_datamodule_has_loader(t->data, LIGHT_STAGE_VALIDATE) ||
+        (!t->limit_val.is_fraction && t->limit_val.batches == 0) ||
+        (t->limit_val.is_fraction && t->limit_val.fraction == 0))
+        return LIGHT_OK;
+    t->sanity_checking = true;
+    light_status status = light_call_on_sanity_check(t, true);
+    if (status == LIGHT_OK) status = light_evaluation_loop(t, LIGHT_STAGE_VALIDATE, steps);
+    if (status == LIGHT_OK) status = light_call_on_sanity_check(t, false);
+    t->sanity_checking = false;
+    return status;
+}

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One batch of training: loss, backward, accumulation, clipping, optimizer, schedules. */
+#include "optim/clip.h"
+#include "trainer/trainer.h"
+
+#include <light/ops.h>
+
+#include <math.h>
+#include <string.h>
+
+/* The length of the accumulation window that the current batch is in. The last window of an epoch may be shorter, and
+ * is averaged over its own length. */
+static int64_t window_length(const light_trainer *t)
+{
+    int64_t k = t->options.accumulate_grad_batches;
+    if (t->num_train_batches < 0) return k;
+    int64_t start = t->current_batch - t->accumulated;
+    int64_t rest = t->num_train_batches - start;
+    return rest < k ? rest : k;
+}
+
+static light_status check_loss(light_trainer *t, light_tensor *loss)
+{
+    char text[256];
+    if (loss->numel != 1)
+        return light_fail(
+            LIGHT_ERR_SHAPE,
+            "%s.training_step: the loss has shape %s, a scalar is needed (take its mean or sum)",
+            t->module_hooks.name, light_shape_format(light_shape_of(loss), text, sizeof text));
+    if (!loss->requires_grad)
+        return light_fail(LIGHT_ERR_ARGUMENT,
+                          "%s.training_step: the loss depends on no parameter that requires a gradient",
+                          t->module_hooks.name);
+    if (t->options.detect_anomaly) {
+        double value;
+        LIGHT_TRY(light_item(loss, &value));
+        if (!isfinite(value))
+            return light_fail(LIGHT_ERR_NUMERIC,
+                              "the loss is %g in epoch %lld, batch %lld (detect_anomaly is on)", value,
+                              (long long)t->epoch.processed, (long long)t->current_batch);
+    }
+    return LIGHT_OK;
+}
+
+static light_status zero_grad(light_trainer *t)
+{
+    LIGHT_TRY(light_call_on_before_zero_grad(t));
+    for (int i = 0; i < t->optimizers->n; i++) light_optimizer_zero_grad(t->optimizers->entries[i].optimizer);
+    return LIGHT_OK;
+}
+
+static light_status backward(light_trainer *t, light_tensor *loss, double weight)
+{
+    light_step *s = t->step;
+    LIGHT_TRY(light_call_on_before_backward(t, loss));
+    light_tensor *grad = light_step_tensor(s, light_spec_like(loss));
+    light_fill_attrs attrs = {.value = weight};
+    if (!grad) return light_step_status(s);
+    LIGHT_TRY(LIGHT_RUN(s, FILL, .out = {grad}, .attrs = &attrs));
+    LIGHT_TRY(light_backward_from(s, loss, grad));
+    return light_call_on_after_backward(t);
+}
+
+/* ---- the optimizer's step ----------------------------------------------- */
+
+/* The learning rates of schedules that go by the step. */
+static light_status advance_schedule(light_trainer *t, light_schedule *schedule, int64_t count)
+{
+    if (!schedule || count % light_schedule_frequency(schedule)) return LIGHT_OK;
+    const char *monitor = light_schedule_monitor(schedule);
+    double value = 0;
+    if (monitor && !light_trainer_metric(t, monitor, &value)) {
+        if (light_schedule_lenient(schedule)) return LIGHT_OK;
+        return light_fail(LIGHT_ERR_NOT_FOUND,
+                          "schedule %s monitors \"%s\", which has not been logged when it is due",
+                          light_schedule_name(schedule), monitor);
+    }
+    return light_schedule_advance(schedule, value);
+}
+
+static light_status schedules_after_step(light_trainer *t)
+{
+    for (int i = 0; i < t->optimizers->n; i++) {
+        light_schedule *schedule = t->optimizers->entries[i].schedule;
+        if (schedule && light_schedule_interval(schedule) == LIGHT_INTERVAL_STEP &&
+            !light_schedule_monitor(schedule))
+            LIGHT_TRY(advance_schedule(t, schedule, t->global_step));
+    }
+    return LIGHT_OK;
+}
+
+light_status light_schedules_at_epoch_end(light_trainer *t)
+{
+    for (int i = 0; i < t->optimizers->n; i++) {
+        light_schedule *schedule = t->optimizers->entries[i].schedule;
+        if (schedule && light_schedule_interval(schedule) == LIGHT_INTERVAL_EPOCH &&
+            !light_schedule_monitor(schedule))
+            LIGHT_TRY(advance_schedule(t, schedule, t->epoch.processed + 1));
+    }
+    return LIGHT_OK;
+}
+
+light_status light_schedules_on_metric(light_trainer *t, light_interval interval)
+{
+    if (t->module_hooks.manual_optimization) return LIGHT_OK;
+    for (int i = 0; i < t->optimizers->n; i++) {
+        light_schedule *schedule = t->optimizers->entries[i].schedule;
+        if (schedule && light_schedule_interval(schedule) == interval && light_schedule_monitor(schedule))
+            LIGHT_TRY(advance_schedule(
+                t, schedule, interval == LIGHT_INTERVAL_STEP ? t->global_step : t->epoch.processed));
+    }
+    return LIGHT_OK;
+}
+
+static light_status clip_and_step(light_trainer *t, light_optimizer *optimizer)
+{
+    light_tensor *factor = NULL;
+    LIGHT_TRY(light_call_on_before_optimizer_step(t));
+    if (t->module_hooks.configure_gradient_clipping) {
+        LIGHT_TRY(t->module_hooks.configure_gradient_clipping(t->module, t));
+        LIGHT_TRY(light_step_status(t->step));
+    } else if (t->options.gradient_clip_val > 0) {
+        if (!strcmp(t->options.gradient_clip_algorithm, "value"))
+            LIGHT_TRY(light_grad_clamp(optimizer, t->options.gradient_clip_val));
+        else
+            LIGHT_TRY(
+                light_grad_norm_factor(t->step, optimizer, t->options.gradient_clip_val, NULL, &factor));
+    }
+    LIGHT_TRY(light_optimizer_step_now(optimizer, factor));
+    t->global_step++;
+    return LIGHT_OK;
+}
+
+/* ---- automatic optimization --------------------------------------------- */
+
+/* A window of unknown length turned out shorter: gradients were averaged over k batches, not over these. */
+static light_status mend_short_window(light_trainer *t, light_optimizer *optimizer)
+{
+    int64_t k = t->options.accumulate_grad_batches;
+    if (t->num_train_batches >= 0 || t->accumulated == k) return LIGHT_OK;
+    light_tensor *factor = light_full(t->step, LIGHT_SCALAR, (double)k / (double)t->accumulated, LIGHT_F32);
+    if (!factor) return light_step_status(t->step);
+    for (int g = 0; g < optimizer->n_groups; g++) {
+        int64_t at = 0;
+        light_optimizer_run run;
+        while (light_optimizer_next_run(&optimizer->groups[g], &at, &run))
+            LIGHT_TRY(LIGHT_RUN(t->step, SCALE, .in = {&run.grad, factor}, .out = {&run.grad}));
+    }
+    return LIGHT_OK;
+}
+
+static light_status optimize(light_trainer *t, light_tensor *loss)
+{
+    LIGHT_TRY(check_loss(t, loss));
+    int64_t length = window_length(t);
+    if (t->accumulated == 0) LIGHT_TRY(zero_grad(t));
+    LIGHT_TRY(backward(t, loss, 1.0 / (double)length));
+    t->accumulated++;
+    if (t->accumulated < t->options.accumulate_grad_batches && !t->last_batch) return LIGHT_OK;
+    if (t->optimizers->n) {
+        LIGHT_TRY(mend_short_window(t, t->optimizers->entries[0].optimizer));
+        LIGHT_TRY(clip_and_step(t, t->optimizers->entries[0].optimizer));
+    } else {
+        t->global_step++;
+    }
+    t->accumulated = 0;
+    t->stepped = true;
+    return schedules_after_step(t);
+}
+
+light_status light_train_on_batch(light_trainer *t, light_batch *batch)
+{
+    light_step *s = t->step;
+    t->stepped = false;
+    t->moment = LIGHT_LOG_TRAIN_STEP;
+    int64_t steps_before = t->global_step;
+    light_tensor *loss = t->module_hooks.training_step(t->module, s, batch);
+    LIGHT_TRY(light_step_status(s));
+    if (t->failure != LIGHT_OK) return light_fail(t->failure, "%s", t->failure_text);
+    if (t->module_hooks.manual_optimization)
+        t->stepped = t->global_step != steps_before;
+    else if (loss)
+        LIGHT_TRY(optimize(t, loss));
+    if (t->last_batch && !t->module_hooks.manual_optimization) LIGHT_TRY(light_schedules_at_epoch_end(t));
+    return LIGHT_OK;
+}
+
+/* ---- manual optimization ------------------------------------------------ */
+
+static light_status before_manual_step(void *user, light_step *s, light_optimizer *optimizer)
+{
+    (void)s, (void)optimizer;
+    return light_call_on_before_optimizer_step(user);
+}
+
+static light_status after_manual_step(void *user, light_step *s, light_optimizer *optimizer)
+{
+    (void)s, (void)optimizer;
+    ((light_trainer *)user)->global_step++;
+    return LIGHT_OK;
+}
+
+static light_status before_manual_zero_grad(void *user, light_step *s, light_optimizer *optimizer)
+{
+    (void)s, (void)optimizer;
+    return light_call_on_before_zero_grad(user);
+}
+
+void light_optimizer_hooks_init(light_trainer *t)
+{
+    t->optimizer_hooks = (light_optimizer_hooks){.user = t,
+                                                 .before_step = before_manual_step,
+                                                 .after_step = after_manual_step,
+                                                 .before_zero_grad = before_manual_zero_grad};
+    for (int i = 0; i < t->optimizers->n; i++)
+        t->optimizers->entries[i].optimizer->hooks = &t->optimizer_hooks;
+}
+
+light_trainer *light_step_trainer(light_step *s)
+{
+    return s ? s->trainer : NULL;
+}
+
+light_optimizer *light_optimizer_at(light_step *s, int i)
+{
+    light_trainer *t = light_step_trainer(s);
+    int n = t && t->optimizers ? t->optimizers->n : 0;
+    if (i >= 0 && i < n) return t->optimizers->entries[i].optimizer;
+    light_step_fail(s, LIGHT_ERR_ARGUMENT, "optimizer %d does not exist: configure_optimizers added %d", i,
+                    n);
+    return NULL;
+}
+
+void light_manual_backward(light_step *s, light_tensor *loss)
+{
+    light_trainer *t = light_step_trainer(s);
+    if (!t) {
+        light_backward(s, loss);
+        return;
+    }
+    if (!loss) return;
+    if (light_call_on_before_backward(t, loss) != LIGHT_OK) return;
+    if (light_backward(s, loss) != LIGHT_OK) return;
+    light_call_on_after_backward(t);
+}

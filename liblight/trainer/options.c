@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The trainer's flags: one table, their defaults, and which do not go together. */
+#include "trainer/trainer.h"
+
+#include "base/memory.h"
+#include "base/string.h"
+
+#include <math.h>
+#include <string.h>
+
+#define T light_trainer_options
+const light_option light_trainer_option_table[] = {
+    LIGHT_OPTION(T, accelerator, "auto", "device to run on: auto, cpu or cuda"),
+    LIGHT_OPTION(T, devices, "auto", "how many devices: auto or a number"),
+    LIGHT_OPTION(T, strategy, "auto", "how processes share the work: auto or single"),
+    LIGHT_OPTION_CHOICE(T, precision, "32-true", "32-true|64-true|bf16-mixed",
+                        "dtype of parameters (true), or of products with f32 parameters (mixed)"),
+    LIGHT_OPTION_RANGE(T, max_epochs, 1000, -1, INFINITY, "epochs at most; -1: no limit"),
+    LIGHT_OPTION_RANGE(T, min_epochs, 0, 0, INFINITY, "epochs at least, whatever asks to stop"),
+    LIGHT_OPTION_RANGE(T, max_steps, -1, -1, INFINITY, "optimizer steps at most; -1: no limit"),
+    LIGHT_OPTION_RANGE(T, min_steps, 0, 0, INFINITY, "optimizer steps at least"),
+    LIGHT_OPTION(T, max_time, "", "wall time at most, DD:HH:MM:SS; empty: no limit"),
+    LIGHT_OPTION(T, limit_train_batches, "1.0",
+                 "training batches an epoch: 10 is ten, 0.25 a quarter, 1.0 all"),
+    LIGHT_OPTION(T, limit_val_batches, "1.0", "validation batches, likewise; 0 turns validation off"),
+    LIGHT_OPTION(T, limit_test_batches, "1.0", "test batches, likewise"),
+    LIGHT_OPTION(T, limit_predict_batches, "1.0", "batches to predict, likewise"),
+    LIGHT_OPTION(T, overfit_batches, "0.0", "train and validate on so many batches, without shuffling"),
+    LIGHT_OPTION_RANGE(T, fast_dev_run, 0, 0, INFINITY, "run so many batches of everything and save nothing"),
+    LIGHT_OPTION(T, val_check_interval, "1.0", "validate every 0.25 epochs, or every 100 batches"),
+    LIGHT_OPTION_RANGE(T, check_val_every_n_epoch, 1, -1, INFINITY,
+                       "validate in every nth epoch; -1: val_check_interval counts batches across epochs"),
+    LIGHT_OPTION_RANGE(T, num_sanity_val_steps, 2, -1, INFINITY,
+                       "validation batches before training; -1: all"),
+    LIGHT_OPTION_RANGE(T, accumulate_grad_batches, 1, 1, INFINITY, "batches to one optimizer step"),
+    LIGHT_OPTION_RANGE(T, gradient_clip_val, 0.0, 0, INFINITY,
+                       "limit of the gradients' norm or values; 0: none"),
+    LIGHT_OPTION_CHOICE(T, gradient_clip_algorithm, "norm", "norm|value", "what gradient_clip_val limits"),
+    LIGHT_OPTION_RANGE(T, log_every_n_steps, 50, 0, INFINITY,
+                       "optimizer steps between rows of step metrics; 0: none"),
+    LIGHT_OPTION(T, enable_checkpointing, LIGHT_ON, "save checkpoints (see model_checkpoint)"),
+    LIGHT_OPTION(T, enable_progress_bar, LIGHT_ON, "show progress"),
+    LIGHT_OPTION(T, enable_model_summary, LIGHT_ON, "print the model's layers before training"),
+    LIGHT_OPTION(T, enable_learning_curve, LIGHT_ON, "draw learning_curve.svg when training ends"),
+    LIGHT_OPTION(T, detect_anomaly, false, "stop at the first loss that is NaN or infinite"),
+    LIGHT_OPTION_RANGE(T, reload_dataloaders_every_n_epochs, 0, 0, INFINITY,
+                       "make the training loader anew; 0: never"),
+    LIGHT_OPTION(T, default_root_dir, "runs", "folder of all runs"),
+    LIGHT_OPTION(T, name, "", "folder of this program's runs in it; empty: the module's name"),
+    LIGHT_OPTION_RANGE(T, seed, 1, 0, 9e15, "seed of initial values, shuffling and dropout"),
+    LIGHT_OPTION_CHOICE(T, logger, "csv", "csv|none", "where metrics go"),
+    LIGHT_OPTION(T, barebones, false, "turn off everything that costs time: to measure the trainer itself"),
+    LIGHT_OPTIONS_END,
+};
+#undef T
+
+static void *field_of(const light_option *o, light_trainer_options *options)
+{
+    return (char *)options + o->offset;
+}
+
+/* Zero is the default in structs that C programs write; LIGHT_ZERO_COUNT is zero. */
+static void resolve_defaults(light_trainer_options *options)
+{
+    for (const light_option *o = light_trainer_option_table; o->name; o++) {
+        void *field = field_of(o, options);
+        switch (o->type) {
+        case LIGHT_OPTION_INT64: {
+            int64_t *value = field;
+            *value = *value == 0 ? (int64_t)o->number : *value == LIGHT_ZERO_COUNT ? 0 : *value;
+            break;
+        }
+        case LIGHT_OPTION_DOUBLE:
+            if (*(double *)field == 0) *(double *)field = o->number;
+            break;
+        case LIGHT_OPTION_SWITCH:
+            if (*(light_switch *)field == LIGHT_DEFAULT)
+                *(light_switch *)field = (light_switch)(int)o->number;
+            break;
+        case LIGHT_OPTION_STRING:
+            if (!*(const char **)field) *(const char **)field = o->string;
+            break;
+        default: break; /* bool: false is false */
+        }
+    }
+}
+
+/* Ranges and choices hold for options written in C too. */
+static light_status check_one(const light_option *o, const light_trainer_options *options)
+{
+    const void *field = (const char *)options + o->offset;
+    char where[64];
+    double value = o->type == LIGHT_OPTION_INT64    ? (double)*(const int64_t *)field
+                   : o->type == LIGHT_OPTION_DOUBLE ? *(const double *)field
+                                                    : 0;
+    light_string text = {0};
+    light_string_printf(&text, "trainer.%s", o->name);
+    strncpy(where, light_string_text(&text), sizeof where - 1);
+    where[sizeof where - 1] = '\0';
+    light_string_free(&text);
+    if ((o->low != 0 || o->high != 0) && !(value >= o->low && value <= o->high))
+        return light_fail(LIGHT_ERR_ARGUMENT, "%s %g: must be between %g and %g", where, value, o->low,
+                          o->high);
+    light_trainer_options scratch = *options;
+    if (o->choices) return light_option_set(o, &scratch, *(const char *const *)field, where);
+    return LIGHT_OK;
+}
+
+static light_status check_device(light_trainer *t)
+{
+    const light_trainer_options *o = &t->options;
+    bool automatic = !strcmp(o->accelerator, "auto") || !strcmp(o->accelerator, "cpu");
+    LIGHT_TRY(light_device_get(automatic ? "cpu" : o->accelerator, &t->device));
+    if (strcmp(o->devices, "auto") && strcmp(o->devices, "1"))
+        return light_fail(LIGHT_ERR_UNSUPPORTED,
+                          "trainer.devices %s: this build runs on one device; give 1 or auto", o->devices);
+    if (strcmp(o->strategy, "auto") && strcmp(o->strategy, "single"))
+        return light_fail(LIGHT_ERR_UNSUPPORTED,
+                          "trainer.strategy \"%s\": this build has the strategy single only", o->strategy);
+    t->dtype = !strcmp(o->precision, "64-true") ? LIGHT_F64 : LIGHT_F32;
+    t->lower = !strcmp(o->precision, "bf16-mixed") ? LIGHT_BF16 : LIGHT_DTYPE_DEFAULT;
+    return LIGHT_OK;
+}
+
+static light_status parse_limits(light_trainer *t)
+{
+    const light_trainer_options *o = &t->options;
+    LIGHT_TRY(light_limit_parse("trainer.limit_train_batches", o->limit_train_batches, &t->limit_train));
+    LIGHT_TRY(light_limit_parse("trainer.limit_val_batches", o->limit_val_batches, &t->limit_val));
+    LIGHT_TRY(light_limit_parse("trainer.limit_test_batches", o->limit_test_batches, &t->limit_test));
+    LIGHT_TRY(
+        light_limit_parse("trainer.limit_predict_batches", o->limit_predict_batches, &t->limit_predict));
+    LIGHT_TRY(light_limit_parse("trainer.overfit_batches", o->overfit_batches, &t->overfit));
+    LIGHT_TRY(light_limit_parse("trainer.val_check_interval", o->val_check_interval, &t->val_interval));
+    if (t->val_interval.is_fraction ? t->val_interval.fraction == 0 : t->val_interval.batches == 0)
+        return light_fail(
+            LIGHT_ERR_ARGUMENT,
+            "trainer.val_check_interval %s: must be above 0; trainer.limit_val_batches 0 turns validation off",
+            o->val_check_interval);
+    if (o->check_val_every_n_epoch == 0)
+        return light_fail(LIGHT_ERR_ARGUMENT, "trainer.check_val_every_n_epoch 0: must be 1 or more, or -1");
+    if (o->check_val_every_n_epoch == -1 && t->val_interval.is_fraction)
+        return light_fail(
+            LIGHT_ERR_ARGUMENT,
+            "trainer.check_val_every_n_epoch -1 needs trainer.val_check_interval in batches, such as 100, "
+            "not %s",
+            o->val_check_interval);
+    return light_parse_max_time(o->max_time, &t->max_seconds);
+}
+
+/* Flags that stand for several others. */
+static void apply_shorthands(light_trainer *t)
+{
+    light_trainer_options *o = &t->options;
+    if (o->fast_dev_run > 0) {
+        const light_limit n = {.batches = o->fast_dev_run};
+        t->limit_train = t->limit_val = t->limit_test = t->limit_predict = n;
+        t->val_interval = (light_limit){.is_fraction = true, .fraction = 1};
+        o->max_epochs = 1;
+        o->max_steps = o->fast_dev_run;
+        o->num_sanity_val_steps = 0;
+        o->check_val_every_n_epoch = 1;
+        o->enable_checkpointing = o->enable_learning_curve = LIGHT_OFF;
+        o->logger = "none";
+    }
+    if (o->barebones) {
+        o->enable_checkpointing = o->enable_progress_bar = o->enable_model_summary =
+            o->enable_learning_curve = LIGHT_OFF;
+        o->num_sanity_val_steps = 0;
+        o->log_every_n_steps = 0;
+        o->logger = "none";
+    }
+    bool overfit = t->overfit.is_fraction ? t->overfit.fraction > 0 : t->overfit.batches > 0;
+    if (overfit)
+        t->limit_train = t->limit_val = t->overfit;
+    else
+        t->overfit = (light_limit){0};
+}
+
+light_status light_trainer_resolve(light_trainer *t, const light_trainer_options *options, bool as_they_stand)
+{
+    t->options = *options;
+    if (!as_they_stand) resolve_defaults(&t->options);
+    for (const light_option *o = light_trainer_option_table; o->name; o++)
+        LIGHT_TRY(check_one(o, &t->options));
+    LIGHT_TRY(check_device(t));
+    LIGHT_TRY(parse_limits(t));
+    apply_shorthands(t);
+    return LIGHT_OK;
+}

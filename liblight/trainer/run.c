@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One run of fit, validate, test or predict: setup, restore, the loop, teardown, failure. */
+#include "trainer/trainer.h"
+
+#include "base/memory.h"
+#include "base/time.h"
+
+#include <light/message.h>
+
+#include <string.h>
+
+static const char *stage_name(light_stage stage)
+{
+    static const char *const names[] = {"", "fit", "validate", "test", "predict"};
+    return names[stage];
+}
+
+/* ---- before ------------------------------------------------------------- */
+
+static light_status check_module(light_trainer *t)
+{
+    const light_module_vtable *m = &t->module_hooks;
+    const char *missing = NULL;
+    if (t->run_stage == LIGHT_STAGE_FIT && !m->training_step) missing = "training_step";
+    if (t->run_stage == LIGHT_STAGE_FIT && !m->configure_optimizers) missing = "configure_optimizers";
+    if (t->run_stage == LIGHT_STAGE_VALIDATE && !m->validation_step) missing = "validation_step";
+    if (t->run_stage == LIGHT_STAGE_TEST && !m->test_step) missing = "test_step";
+    if (t->run_stage == LIGHT_STAGE_PREDICT && !m->predict_step && !m->forward)
+        missing = "predict_step or forward";
+    if (missing)
+        return light_fail(LIGHT_ERR_ARGUMENT, "%s needs %s in the vtable of module %s",
+                          stage_name(t->run_stage), missing, m->name);
+    if (m->manual_optimization &&
+        (t->options.accumulate_grad_batches != 1 || t->options.gradient_clip_val > 0))
+        return light_fail(
+            LIGHT_ERR_ARGUMENT,
+            "module %s optimizes manually: accumulate_grad_batches and gradient_clip_val are its own to do",
+            m->name);
+    light_stage loader = t->run_stage;
+    if (!light_datamodule_has_loader(t->data, loader))
+        return light_fail(LIGHT_ERR_ARGUMENT, "%s needs %s_dataloader in the vtable of datamodule %s",
+                          stage_name(t->run_stage),
+                          loader == LIGHT_STAGE_FIT        ? "train"
+                          : loader == LIGHT_STAGE_VALIDATE ? "val"
+                                                           : stage_name(loader),
+                          t->data->vtable->name);
+    return LIGHT_OK;
+}
+
+static void forget_last_run(light_trainer *t)
+{
+    light_optimizers_free(t->optimizers);
+    t->optimizers = NULL;
+    light_metrics_clear(t);
+    t->failure = LIGHT_OK;
+    t->stop_reason[0] = '\0';
+    t->should_stop = t->stepped = t->last_batch = false;
+    t->resume = LIGHT_RESUME_NONE;
+    t->running_batch = NULL;
+    t->moment = LIGHT_LOG_FORBIDDEN;
+    t->current_batch = 0;
+    t->num_train_batches = t->num_eval_batches = -1;
+    if (t->run_stage != LIGHT_STAGE_FIT) return; /* the counters of the fit before stay to be asked */
+    t->epoch = t->batch = t->batch_current = t->eval_batch = (light_progress){0};
+    t->global_step = t->batches_that_stepped = t->accumulated = 0;
+}
+
+/* The checkpoint decides the seed: its order of data and its random numbers go on. */
+static void take_seed(light_trainer *t, const light_checkpoint *checkpoint)
+{
+    const light_state *loops = light_state_find_group(light_checkpoint_state(checkpoint), "loops");
+    int64_t seed;
+    if (!loops || !light_state_has(loops, "seed") || light_state_get(loops, "seed", &seed) != LIGHT_OK)
+        return;
+    if (seed != t->options.seed)
+        light_message(LIGHT_MESSAGE_INFO, "seed %lld of the checkpoint is used instead of %lld",
+                      (long long)seed, (long long)t->options.seed);
+    t->options.seed = seed;
+}
+
+static light_status build(light_trainer *t)
+{
+    light_dtype was = light_set_default_dtype(t->dtype);
+    light_status status = light_module_build(t->module, (uint64_t)t->options.seed);
+    light_set_default_dtype(was);
+    LIGHT_TRY(status);
+    light_step_free(t->step);
+    t->step = NULL;
+    LIGHT_TRY(light_step_new(&t->step, .device = t->device, .seed = (uint64_t)t->options.seed));
+    t->step->lower = t->lower;
+    t->step->trainer = t;
+    light_step_retain(t->step, t->module_hooks.manual_optimization);
+    size_t modules = 0;
+    for (light_module *m = t->module; m; m = light_next_module(t->module, m)) modules++;
+    light_free(t->saved_modes);
+    t->saved_modes = light_calloc(modules, sizeof *t->saved_modes);
+    return t->saved_modes ? LIGHT_OK : LIGHT_ERR_MEMORY;
+}
+
+static light_status begin_loggers(light_trainer *t, int64_t resumed_step)
+{
+    for (int i = 0; i < t->n_loggers; i++) {
+        const light_logger_entry *e = &t->loggers[i];
+        if (!e->hooks.begin) continue;
+        light_status status = e->hooks.begin(e->logger, t, light_trainer_log_dir(t), resumed_step);
+        if (status != LIGHT_OK) return light_fail_in(status, "logger %s", e->hooks.name);
+    }
+    return LIGHT_OK;
+}
+
+/* ---- fit ---------------------------------------------------------------- */
+
+light_status light_make_train_loader(light_trainer *t)
+{
+    light_loader_free(t->train_loader);
+    t->train_loader = NULL;
+    LIGHT_TRY(light_datamodule_loader(t->data, LIGHT_STAGE_FIT, &t->train_loader));
+    if (!t->train_loader)
+        return light_fail(LIGHT_ERR_ARGUMENT, "datamodule %s: train_dataloader gave no loader",
+                          t->data->vtable->name);
+    if (light_loader_following(t->train_loader))
+        return light_fail(
+            LIGHT_ERR_UNSUPPORTED,
+            "datamodule %s: train_dataloader gave several loaders; training takes one (concatenate the "
+            "datasets)",
+            t->data->vtable->name);
+    light_loader_set_seed(t->train_loader, (uint64_t)t->options.seed);
+    if (t->overfit.is_fraction || t->overfit.batches) light_loader_set_shuffle(t->train_loader, false);
+    int64_t available = light_loader_num_batches(t->train_loader);
+    if (available == 0)
+        return light_fail(
+            LIGHT_ERR_ARGUMENT,
+            "train_dataloader: the dataset (%s) gives no batch: it is empty, or smaller than one batch with "
+            "drop_last",
+            light_loader_dataset_name(t->train_loader));
+    LIGHT_TRY(light_limit_batches("limit_train_batches", t->limit_train, available, &t->num_train_batches));
+    if (!t->val_interval.is_fraction && t->options.check_val_every_n_epoch != -1 &&
+        t->num_train_batches > 0 && t->val_interval.batches > t->num_train_batches)
+        return light_fail(
+            LIGHT_ERR_ARGUMENT,
+            "trainer.val_check_interval %lld is more than the %lld batches of an epoch: validation would "
+            "never run (trainer.check_val_every_n_epoch -1 counts across epochs)",
+            (long long)t->val_interval.batches, (long long)t->num_train_batches);
+    return LIGHT_OK;
+}
+
+static light_status make_optimizers(light_trainer *t)
+{
+    LIGHT_TRY(light_optimizers_new(&t->optimizers));
+    light_status status = t->module_hooks.configure_optimizers(t->module, t->optimizers);
+    if (status != LIGHT_OK) return light_fail_in(status, "%s.configure_optimizers", t->module_hooks.name);
+    if (t->optimizers->n > 1 && !t->module_hooks.manual_optimization)
+        return light_fail(
+            LIGHT_ERR_ARGUMENT,
+            "%s.configure_optimizers added %d optimizers: more than one needs .manual_optimization = true",
+            t->module_hooks.name, t->optimizers->n);
+    if (!t->optimizers->n)
+        light_message(LIGHT_MESSAGE_WARNING,
+                      "%s.configure_optimizers added no optimizer: nothing will be trained",
+                      t->module_hooks.name);
+    light_optimizer_hooks_init(t);
+    int64_t steps = light_trainer_estimated_stepping_batches(t);
+    for (int i = 0; i < t->optimizers->n; i++) {
+        light_schedule *schedule = t->optimizers->entries[i].schedule;
+        if (schedule) LIGHT_TRY(light_schedule_set_total(schedule, steps, t->options.max_epochs));
+    }
+    return LIGHT_OK;
+}
+
+static light_status run_fit(light_trainer *t)
+{
+    if (t->resume == LIGHT_RESUME_NONE) LIGHT_TRY(light_sanity_check(t));
+    t->stage = LIGHT_STAGE_FIT;
+    light_train(t->module);
+    return light_fit_loop(t);
+}
+
+/* ---- the run ------------------------------------------------------------ */
+
+static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
+{
+    LIGHT_TRY(light_datamodule_prepare_data(t->data));
+    if (checkpoint && t->run_stage == LIGHT_STAGE_FIT) take_seed(t, checkpoint);
+    LIGHT_TRY(build(t));
+    LIGHT_TRY(light_run_folder_open(t, checkpoint ? light_checkpoint_path(checkpoint) : NULL));
+    LIGHT_TRY(light_call_setup(t));
+    if (t->run_stage == LIGHT_STAGE_FIT) {
+        LIGHT_TRY(light_make_train_loader(t));
+        LIGHT_TRY(make_optimizers(t));
+    }
+    if (checkpoint) LIGHT_TRY(light_restore(t, checkpoint));
+    if (t->run_stage == LIGHT_STAGE_FIT)
+        LIGHT_TRY(begin_loggers(t, checkpoint ? t->batches_that_stepped : -1));
+    return LIGHT_OK;
+}
+
+static light_status run_stage(light_trainer *t, const light_run_options *options)
+{
+    if (t->run_stage == LIGHT_STAGE_FIT) {
+        LIGHT_TRY(light_call_on_fit_start(t));
+        LIGHT_TRY(run_fit(t));
+        LIGHT_TRY(light_poll_saves(t, true));
+        return light_call_on_fit_end(t);
+    }
+    LIGHT_TRY(light_evaluation_loop(t, t->run_stage, -1));
+    if (t->run_stage != LIGHT_STAGE_PREDICT && !options->quiet)
+        LIGHT_TRY(
+            light_metrics_print(t, t->run_stage == LIGHT_STAGE_TEST ? "test metric" : "validation metric"));
+    return LIGHT_OK;
+}
+
+static light_status open_checkpoint(light_trainer *t, const light_run_options *options,
+                                    light_checkpoint **checkpoint)
+{
+    char *path;
+    *checkpoint = NULL;
+    LIGHT_TRY(light_find_checkpoint(t, options->ckpt_path, &path));
+    if (!path) return LIGHT_OK;
+    light_status status = light_checkpoint_open(path, checkpoint);
+    if (status == LIGHT_OK) light_message(LIGHT_MESSAGE_INFO, "checkpoint: %s", path);
+    light_free(path);
+    return status;
+}
+
+static void finalize_loggers(light_trainer *t, light_status status)
+{
+    if (t->run_stage != LIGHT_STAGE_FIT) return;
+    for (int i = 0; i < t->n_loggers; i++) {
+        const light_logger_entry *e = &t->loggers[i];
+        if (e->hooks.finalize && e->hooks.finalize(e->logger, status) != LIGHT_OK)
+            light_message(LIGHT_MESSAGE_WARNING, "logger %s: %s", e->hooks.name, light_error_message());
+    }
+}
+
+/* Everything that a failed run leaves is put in order; the error's text stays. */
+static void on_failure(light_trainer *t, light_status status)
+{
+    char text[sizeof t->failure_text];
+    strncpy(text, light_error_message(), sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    t->moment = LIGHT_LOG_FORBIDDEN;
+    light_call_on_exception(t, status);
+    /* After Ctrl-C the loop stands between two moments, where callbacks may still have a checkpoint taken. */
+    if (status == LIGHT_ERR_INTERRUPTED && t->run_stage == LIGHT_STAGE_FIT && t->batch_current.processed > 0)
+        light_save_point(t, LIGHT_RESUME_AFTER_BATCH);
+    for (int i = 0; i < t->n_saves; i++) light_free(t->saves[i].path);
+    t->n_saves = 0;
+    light_poll_saves(t, true);
+    light_fail(status, "%s", text);
+}
+
+static light_status run_inside(light_trainer *t, const light_run_options *options)
+{
+    light_checkpoint *checkpoint = NULL;
+    light_status status = check_module(t);
+    if (status == LIGHT_OK) status = open_checkpoint(t, options, &checkpoint);
+    if (status == LIGHT_OK) status = set_up(t, checkpoint);
+    light_checkpoint_close(checkpoint);
+    if (status == LIGHT_OK) status = run_stage(t, options);
+    if (status != LIGHT_OK) on_failure(t, status);
+    return status;
+}
+
+light_status light_trainer_run(light_trainer *t, light_stage stage, light_module *module,
+                               light_datamodule *data, const light_run_options *options)
+{
+    if (!t || !module || !data)
+        return light_fail(LIGHT_ERR_ARGUMENT, "%s: no %s (it could not be made: %s)", stage_name(stage),
+                          !t        ? "trainer"
+                          : !module ? "module"
+                                    : "datamodule",
+                          light_error_message());
+    if (t->running)
+        return light_fail(LIGHT_ERR_STATE, "%s: this trainer is running already", stage_name(stage));
+    if (t->data != data) {
+        light_loader_free(t->eval_loader);
+        t->eval_loader = NULL;
+    }
+    t->running = true;
+    t->run_stage = t->stage = stage;
+    t->module = module;
+    t->data = data;
+    memset(&t->module_hooks, 0, sizeof t->module_hooks);
+    size_t size = module->vtable->size;
+    memcpy(&t->module_hooks, module->vtable, size < sizeof t->module_hooks ? size : sizeof t->module_hooks);
+    forget_last_run(t);
+    t->started_at = light_now();
+    light_signals_install();
+    light_status status = run_inside(t, options);
+    light_signals_restore();
+    finalize_loggers(t, status);
+    /* Loaders hold workers; their datasets may go in teardown. */
+    light_loader_free(t->train_loader);
+    light_loader_free(t->eval_loader);
+    t->train_loader = t->eval_loader = NULL;
+    light_call_teardown(t);
+    t->running = false;
+    return status;
+}

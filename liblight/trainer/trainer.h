@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The struct behind light_trainer, and what its files share.
+ *
+ *     trainer.c       making and freeing, options, entry points
+ *     run.c           one run: setup, restore, the loop, teardown, failure
+ *     fit_loop.c      epochs and batches of training; evaluation_loop.c: validation, test, prediction
+ *     optimize.c      loss, backward, clipping, optimizer and schedule steps
+ *     log.c           light_log, the metrics and when they are written
+ *     hooks.c         calling callbacks and module at each moment
+ *     resume.c        what goes into a checkpoint, and back
+ *     run_folder.c    where a run's files are
+ *     limits.c        limits and intervals, from text to batches
+ *     signals.c       Ctrl-C
+ *     options.c       the table of flags, their defaults and checks
+ */
+#ifndef LIGHT_TRAINER_TRAINER_H
+#define LIGHT_TRAINER_TRAINER_H
+
+#include "autograd/step.h"
+#include "checkpoint/checkpoint.h"
+#include "data/datamodule.h"
+#include "data/loader.h"
+#include "optim/optimizer.h"
+#include "optim/schedule.h"
+
+#include <light/trainer.h>
+
+/* How far a loop is. A number is counted up when it begins (ready), when its start hooks have run (started), when its
+ * work is done (processed) and when its end hooks have run (completed). */
+typedef struct light_progress {
+    int64_t ready, started, processed, completed;
+} light_progress;
+
+/* Where a run continues: between which two moments the checkpoint was taken. */
+typedef enum light_resume_point {
+    LIGHT_RESUME_NONE = 0,
+    LIGHT_RESUME_AFTER_BATCH,      /* its validation, if it is due, comes next */
+    LIGHT_RESUME_AFTER_VALIDATION, /* inside an epoch */
+    LIGHT_RESUME_AFTER_EPOCH
+} light_resume_point;
+
+/* A limit or an interval as it was given. */
+typedef struct light_limit {
+    bool is_fraction;
+    double fraction; /* 0 .. 1 */
+    int64_t batches;
+} light_limit;
+
+/* One name that is logged. */
+typedef struct light_logged {
+    char *name;
+    light_log_options options; /* as resolved: no LIGHT_DEFAULT left */
+    int dataloader_idx;        /* -1: not one of several */
+    uint64_t last_step; /* serial of the step that logged it last: twice with other options is an error */
+    bool has_step, has_epoch;
+    double step_value;
+    double sum, weight, extreme;                 /* of the epoch so far */
+    int step_metric, epoch_metric, plain_metric; /* in `metrics`, -1: not there yet */
+} light_logged;
+
+typedef struct light_metric_entry {
+    char *name;
+    double value;
+    bool known, prog_bar, logger;
+    bool pending; /* logged since metrics were written last */
+} light_metric_entry;
+
+typedef struct light_metrics {
+    light_logged *logged[2]; /* training, evaluation */
+    int n_logged[2], capacity_logged[2];
+    light_metric_entry *entries;
+    int n, capacity;
+    light_metric *row; /* for the loggers */
+    int next_logged;   /* guess where the next light_log finds its name */
+} light_metrics;
+
+/* Whose hooks run, for light_log's rules. */
+typedef enum light_log_moment {
+    LIGHT_LOG_FORBIDDEN,
+    LIGHT_LOG_TRAIN_STEP,
+    LIGHT_LOG_EVALUATION_STEP,
+    LIGHT_LOG_EPOCH /* start and end of epochs: values of an epoch only */
+} light_log_moment;
+
+/* A checkpoint asked for by a hook, taken when its moment is over. */
+typedef struct light_save_request {
+    char *path;
+    bool weights_only;
+    light_callback *callback; /* to be told; NULL: nobody */
+} light_save_request;
+
+typedef struct light_callback_entry {
+    light_callback *callback;
+    light_callback_vtable hooks; /* a full-size copy: hooks that an older program does not know are NULL */
+} light_callback_entry;
+
+typedef struct light_logger_entry {
+    light_logger *logger;
+    light_logger_vtable hooks;
+} light_logger_entry;
+
+#define LIGHT_MAX_SAVES 8
+
+struct light_trainer {
+    light_trainer_options options; /* resolved: no defaults left */
+    light_limit limit_train, limit_val, limit_test, limit_predict, overfit, val_interval;
+    double max_seconds; /* INFINITY: no limit */
+    light_callback_entry callbacks[LIGHT_MAX_CALLBACKS + 8];
+    int n_callbacks;
+    light_callback *current_callback; /* whose hook runs */
+    light_logger_entry loggers[LIGHT_MAX_LOGGERS];
+    int n_loggers;
+    light_device *device;
+    light_dtype dtype; /* of parameters and inputs */
+    light_dtype lower; /* of products under mixed precision */
+
+    /* the run */
+    light_stage run_stage, stage;
+    bool running, sanity_checking;
+    light_module *module;
+    light_module_vtable module_hooks;
+    light_datamodule *data;
+    light_step *step;
+    light_loader *train_loader, *eval_loader; /* the chains of datamodule hooks */
+    light_stage eval_loader_stage;
+    light_optimizers *optimizers;
+    light_optimizer_hooks optimizer_hooks;
+    bool *saved_modes; /* train flags of all modules while evaluation runs */
+    char *log_dir;
+    light_status failure; /* by light_trainer_fail; its text: */
+    char failure_text[1024];
+    char stop_reason[256];
+    bool should_stop;
+    double started_at;
+
+    /* loops */
+    light_progress epoch, batch, batch_current, eval_batch;
+    int64_t num_train_batches, num_eval_batches; /* after limits; -1: not known */
+    int64_t global_step;
+    int64_t batches_that_stepped;
+    int64_t accumulated; /* batches in the open accumulation window */
+    bool stepped;        /* the last batch ended a window */
+    bool skip_epoch;
+    int64_t current_batch; /* in the loop that runs */
+    bool last_batch;
+    int64_t last_validated_step;
+    light_resume_point resume;
+    light_batch *running_batch;
+    light_log_moment moment;
+    light_metrics metrics;
+
+    char *config; /* config.yaml's text, or NULL */
+    light_checkpoint_writer *writer;
+    light_save_request saves[LIGHT_MAX_SAVES];
+    int n_saves;
+    light_save_request in_flight;
+};
+
+/* hooks.c. Each returns the failure that a hook recorded. */
+#define LIGHT_MOMENT_MAP(X)                                                                                  \
+    X(on_fit_start)                                                                                          \
+    X(on_fit_end) X(on_train_start) X(on_train_end) X(on_train_epoch_start) X(on_validation_start)           \
+        X(on_validation_end) X(on_validation_epoch_start) X(on_validation_epoch_end) X(on_test_start)        \
+            X(on_test_end) X(on_test_epoch_start) X(on_test_epoch_end) X(on_predict_start) X(on_predict_end) \
+                X(on_predict_epoch_start) X(on_predict_epoch_end) X(on_before_zero_grad)                     \
+                    X(on_after_backward) X(on_before_optimizer_step)
+#define LIGHT_BATCH_MOMENT_MAP(X)                                                                            \
+    X(on_train_batch_end)                                                                                    \
+    X(on_validation_batch_start) X(on_validation_batch_end) X(on_test_batch_start) X(on_test_batch_end)      \
+        X(on_predict_batch_start)
+#define X(hook) light_status light_call_##hook(light_trainer *t);
+LIGHT_MOMENT_MAP(X)
+#undef X
+#define X(hook) light_status light_call_##hook(light_trainer *t, const light_batch *batch);
+LIGHT_BATCH_MOMENT_MAP(X)
+#undef X
+light_status light_call_on_train_batch_start(light_trainer *t, const light_batch *batch, bool *go_on);
+light_status light_call_on_predict_batch_end(light_trainer *t, const light_batch *batch,
+                                             light_tensor *prediction);
+light_status light_call_on_before_backward(light_trainer *t, light_tensor *loss);
+light_status light_call_on_train_epoch_end(light_trainer *t);
+light_status light_call_on_sanity_check(light_trainer *t, bool start);
+light_status light_call_setup(light_trainer *t);
+void light_call_teardown(light_trainer *t);
+void light_call_on_exception(light_trainer *t, light_status status);
+
+/* options.c: the flags into t, checked; zeros mean defaults unless they are meant `as_they_stand`. */
+light_status light_trainer_resolve(light_trainer *t, const light_trainer_options *options,
+                                   bool as_they_stand);
+
+/* run.c */
+light_status light_make_train_loader(light_trainer *t);
+light_status light_trainer_run(light_trainer *t, light_stage stage, light_module *module,
+                               light_datamodule *data, const light_run_options *options);
+
+/* fit_loop.c, evaluation_loop.c */
+light_status light_fit_loop(light_trainer *t);
+light_status light_make_eval_loader(light_trainer *t, light_stage stage);
+/* The loaders of `stage`, at most `limit` batches of each (-1: all). */
+light_status light_evaluation_loop(light_trainer *t, light_stage stage, int64_t limit);
+light_status light_sanity_check(light_trainer *t);
+/* Brings a batch to the device and to the run's dtype. */
+light_status light_transfer_batch(light_trainer *t, light_batch *batch);
+
+/* optimize.c */
+light_status light_train_on_batch(light_trainer *t, light_batch *batch);
+light_status light_schedules_at_epoch_end(light_trainer *t); /* those that need no metric */
+light_status light_schedules_on_metric(light_trainer *t, light_interval interval);
+void light_optimizer_hooks_init(light_trainer *t);
+
+/* log.c */
+void light_metrics_free(light_metrics *m);
+/* Forgets everything logged in training (0) or evaluation (1), values that monitors see excepted. */
+void light_metrics_reset(light_trainer *t, int which);
+void light_metrics_clear(light_trainer *t); /* all of it, names too */
+/* Reduces what was logged for the epoch. */
+light_status light_metrics_end_epoch(light_trainer *t, int which);
+/* Gives what is pending to the loggers, at optimizer step `step`. */
+light_status light_metrics_write(light_trainer *t, int64_t step);
+void light_metrics_drop_pending(light_trainer *t);
+light_status light_metrics_save(const light_trainer *t, light_state *state);
+light_status light_metrics_load(light_trainer *t, const light_state *state);
+light_status light_metrics_print(light_trainer *t, const char *title);
+
+/* resume.c */
+light_status light_save_point(light_trainer *t, light_resume_point point);
+light_status light_save_now(light_trainer *t, const light_save_request *request, light_resume_point point);
+/* What an open checkpoint holds into the run: for fit everything, else weights and the state of module and callbacks. */
+light_status light_restore(light_trainer *t, const light_checkpoint *checkpoint);
+/* Tells callbacks about checkpoints that have reached the disk; with `wait`, waits for them. */
+light_status light_poll_saves(light_trainer *t, bool wait);
+
+/* run_folder.c */
+light_status light_run_folder_open(light_trainer *t, const char *resumed_from);
+/* The path that "last", "best" or a path means, to be freed; *path NULL for "last-if-any" when there is none. */
+light_status light_find_checkpoint(light_trainer *t, const char *wanted, char **path);
+
+/* limits.c */
+light_status light_limit_parse(const char *flag, const char *text, light_limit *limit);
+light_status light_limit_batches(const char *flag, light_limit limit, int64_t available, int64_t *batches);
+light_status light_parse_max_time(const char *text, double *seconds);
+
+/* signals.c */
+void light_signals_install(void);
+void light_signals_restore(void);
+int light_signals_pending(void); /* the signal that asked to stop, or 0 */
+
+/* The callbacks and loggers that are known by name, for flags and the command line. The table is made by those who
+ * implement them (callbacks/builtin.c); it ends with a name of NULL. */
+typedef struct light_extension {
+    const char *name; /* "early_stopping" */
+    const light_callback_vtable *callback;
+    const light_logger_vtable *logger;
+} light_extension;
+extern const light_extension light_extensions[];
+const light_extension *light_extension_find(const char *name); /* NULL: there is none */
+
+/* The trainer's own option table. */
+extern const light_option light_trainer_option_table[];
+/* The trainer from options whose zeros are meant as they stand (command line, config files). */
+light_trainer *light_trainer_new_resolved(const light_trainer_options *options);
+/* config.yaml's text, which fit puts into the run's folder and into checkpoints; copied. */
+light_status light_trainer_set_config(light_trainer *t, const char *yaml);
+
+#endif
