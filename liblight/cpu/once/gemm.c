@@ -390,6 +390,32 @@ static void run_dots(const dots_plan *d, const light_gemm_args *g)
     }
 }
 
+/* ---- 16 bits ----------------------------------------------------------------------------------------------- */
+
+enum { PIECE = 4096 }; /* elements that a thread converts at a time */
+
+void light_cpu_widen(light_dtype from, int64_t n, const void *in, float *out)
+{
+    if (!chosen) light_cpu_gemm_isa(-1);
+    const light_gemm_src src = from == LIGHT_F16 ? LIGHT_GEMM_SRC_F16 : LIGHT_GEMM_SRC_BF16;
+    const int64_t width = LIGHT_GEMM_MAX_NR;
+#pragma omp parallel for schedule(static) if (n > 16 * PIECE)
+    for (int64_t i = 0; i < n; i += PIECE) {
+        const int64_t count = min_i64(PIECE, n - i), rows = count / width, rest = count % width;
+        const uint16_t *p = (const uint16_t *)in + i;
+        chosen->pack_cols[src](out + i, width, width, p, width, rows);
+        if (rest) chosen->pack_cols[src](out + i + rows * width, rest, rest, p + rows * width, 0, 1);
+    }
+}
+
+void light_cpu_narrow(light_dtype to, int64_t n, const float *in, void *out, bool accumulate)
+{
+    if (!chosen) light_cpu_gemm_isa(-1);
+#pragma omp parallel for schedule(static) if (n > 16 * PIECE)
+    for (int64_t i = 0; i < n; i += PIECE)
+        chosen->store_16(min_i64(PIECE, n - i), in + i, (uint16_t *)out + i, to == LIGHT_F16, accumulate);
+}
+
 /* ---- the call ----------------------------------------------------------------------------------------------- */
 
 /* The same product in the form that runs best. */
@@ -445,10 +471,7 @@ static const void *wide_bias(const light_gemm_args *g, void *to)
 {
     const light_dtype dtype = g->bias_dtype ? g->bias_dtype : g->out_dtype;
     if (!g->bias || dtype == LIGHT_F32 || dtype == LIGHT_F64) return g->bias;
-    const light_gemm_src src = dtype == LIGHT_F16 ? LIGHT_GEMM_SRC_F16 : LIGHT_GEMM_SRC_BF16;
-    for (int64_t j = 0; j < g->n; j += LIGHT_GEMM_MAX_NR)
-        chosen->pack_cols[src]((float *)to + j, LIGHT_GEMM_MAX_NR, min_i64(LIGHT_GEMM_MAX_NR, g->n - j),
-                               (const uint16_t *)g->bias + j, 0, 1);
+    light_cpu_widen(dtype, g->n, g->bias, to);
     return to;
 }
 

@@ -32,6 +32,10 @@ typedef struct {
  * time. Operands must not overlap C. */
 light_status light_cpu_gemm(const light_gemm_args *args);
 
+/* n elements of bf16 or f16 to f32, and back (to nearest even), the latter added to what is there if asked. */
+void light_cpu_widen(light_dtype from, int64_t n, const void *in, float *out);
+void light_cpu_narrow(light_dtype to, int64_t n, const float *in, void *out, bool accumulate);
+
 /* The instruction set in use can be held down, for tests: 0 generic, 1 avx2, 2 avx512; -1 the best there is.
  * Returns false where the machine lacks it. */
 bool light_cpu_gemm_isa(int isa);

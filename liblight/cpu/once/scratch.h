@@ -9,7 +9,8 @@
 typedef enum {
     LIGHT_SCRATCH_GEMM,
     LIGHT_SCRATCH_CONV,
-    LIGHT_SCRATCH_PACK,
+    LIGHT_SCRATCH_CONVERT,
+    LIGHT_SCRATCH_SUMS,
     LIGHT_SCRATCH_COUNT
 } light_scratch_slot;
 

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Convolution: which implementation, and how the work is cut.
+ *
+ * The batch is cut into pieces whose number depends on the shape alone, and every piece is computed by one thread; the
+ * pieces of a weight gradient are summed in order. So the bits do not depend on the number of threads. */
+#include "cpu/once/conv.h"
+
+#include "cpu/once/conv_plain.h"
+#include "cpu/once/gemm.h"
+#include "cpu/once/onednn.h"
+#include "cpu/once/scratch.h"
+
+#include <omp.h>
+#include <string.h>
+
+enum {
+    PIECE_FLOPS = 2000000, /* of work in a piece, at least */
+    MAX_PIECES = 16,
+    LARGE_WEIGHTS = 300000,
+    MANY_PIXELS = 512,
+    GRADIENT_BYTES = 24 << 20, /* of partial weight gradients, at most, beyond two */
+};
+
+static bool plain_only;
+
+void light_cpu_conv_plain_only(bool plain)
+{
+    plain_only = plain;
+}
+
+static size_t align(size_t bytes)
+{
+    return (bytes + 4095) / 4096 * 4096;
+}
+
+/* ---- pieces of the batch ------------------------------------------------- */
+
+typedef struct {
+    light_onednn_conv *conv[2]; /* for `images` images; for the rest that the last piece has */
+    int64_t images, pieces;
+    int threads;
+    char *weights[2], *work; /* packed weights (of each conv), work memory of the threads */
+    size_t work_bytes, weight_bytes;
+    char *extra; /* what the pass asked for besides */
+} pieces;
+
+static int64_t count_pieces(const light_conv_shape *s, int64_t most)
+{
+    const double flops =
+        2.0 * (double)(s->n * s->oh * s->ow) * (double)(s->o * (s->c / s->groups) * s->kh * s->kw);
+    int64_t n = 1;
+    while (n < most && flops >= 2.0 * PIECE_FLOPS * (double)n) n *= 2;
+    /* Large weights are worth their way through the caches for many pixels only. */
+    const int64_t weights = s->o * (s->c / s->groups) * s->kh * s->kw;
+    while (n > 1 && weights > LARGE_WEIGHTS && s->n * s->oh * s->ow < n * MANY_PIXELS) n /= 2;
+    if (n > s->n) n = s->n;
+    for (int64_t even = n; even < 2 * n && even <= most; even++)
+        if (s->n % even == 0) return even; /* one primitive serves them all */
+    return n;
+}
+
+/* Finds the convolutions for the pieces. False: oneDNN will not do. */
+static bool cut(pieces *p, light_conv_pass pass, const light_conv_shape *s, bool bias, int64_t most)
+{
+    memset(p, 0, sizeof *p);
+    const int64_t wanted = count_pieces(s, most);
+    p->images = (s->n + wanted - 1) / wanted;
+    p->pieces = (s->n + p->images - 1) / p->images;
+    p->threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+    if (p->threads > p->pieces) p->threads = (int)p->pieces;
+    light_conv_shape part = *s;
+    for (int i = 0; i < 2; i++) {
+        part.n = i == 0 ? p->images : s->n % p->images;
+        if (part.n == 0) break;
+        p->conv[i] = light_onednn_conv_get(pass, &part, bias, p->threads);
+        if (!p->conv[i]) return false;
+        const size_t work = align(light_onednn_conv_work_bytes(p->conv[i]));
+        const size_t weights = align(light_onednn_conv_weight_bytes(p->conv[i]));
+        if (work > p->work_bytes) p->work_bytes = work;
+        if (weights > p->weight_bytes) p->weight_bytes = weights;
+    }
+    return pass != LIGHT_CONV_BACKWARD_WEIGHT || !p->conv[1] ||
+           light_onednn_conv_same_weights(p->conv[0], p->conv[1]);
+}
+
+/* Work memory: `weights` packed weights, a piece of work memory for each thread, and `extra` bytes. */
+static light_status prepare(pieces *p, int64_t weights, size_t extra)
+{
+    const size_t packed = (size_t)weights * p->weight_bytes, work = (size_t)p->threads * p->work_bytes;
+    char *base = light_cpu_scratch(LIGHT_SCRATCH_CONV, packed + work + extra);
+    if (!base) return LIGHT_ERR_MEMORY;
+    p->weights[0] = p->weights[1] = base;
+    p->work = base + packed;
+    p->extra = base + packed + work;
+    return LIGHT_OK;
+}
+
+/* Packs the weights for a pass that reads them. */
+static light_status pack(pieces *p, const void *w)
+{
+    LIGHT_TRY(light_onednn_conv_pack(p->conv[0], w, p->weights[0]));
+    if (!p->conv[1] || light_onednn_conv_same_weights(p->conv[0], p->conv[1])) return LIGHT_OK;
+    p->weights[1] = p->weights[0] + p->weight_bytes;
+    return light_onednn_conv_pack(p->conv[1], w, p->weights[1]);
+}
+
+static void add(light_dtype dtype, int64_t n, const void *from, void *to)
+{
+    if (dtype == LIGHT_F32) {
+        for (int64_t i = 0; i < n; i++) ((float *)to)[i] += ((const float *)from)[i];
+        return;
+    }
+    float wide[256];
+    for (int64_t i = 0; i < n; i += 256) {
+        const int64_t count = n - i < 256 ? n - i : 256;
+        light_cpu_widen(dtype, count, (const uint16_t *)from + i, wide);
+        light_cpu_narrow(dtype, count, wide, (uint16_t *)to + i, true);
+    }
+}
+
+/* Forward and data gradient: `in` and `out` have in_image and out_image elements for each image. */
+static light_status run_images(pieces *p, const light_conv_shape *s, light_conv_pass pass, const char *in,
+                               const void *bias, char *out, bool accumulate)
+{
+    const int64_t size = (int64_t)light_dtype_size(s->dtype), x = s->h * s->w * s->c,
+                  y = s->oh * s->ow * s->o;
+    const bool forward = pass == LIGHT_CONV_FORWARD;
+    const int64_t in_image = forward ? x : y, out_image = forward ? y : x;
+    const size_t spare = accumulate ? align((size_t)(p->images * out_image * size)) : 0;
+    light_status status = LIGHT_OK;
+#pragma omp parallel for schedule(static) num_threads(p->threads)
+    for (int64_t i = 0; i < p->pieces; i++) {
+        const int thread = omp_get_thread_num();
+        const int64_t first = i * p->images, images = s->n - first < p->images ? s->n - first : p->images;
+        const int which = images < p->images;
+        char *from = (char *)(uintptr_t)in + first * in_image * size, *to = out + first * out_image * size;
+        char *target = accumulate ? p->extra + (size_t)thread * spare : to;
+        const light_status e =
+            light_onednn_conv_run(p->conv[which], thread, forward ? from : target, p->weights[which], bias,
+                                  forward ? target : from, p->work + (size_t)thread * p->work_bytes);
+        if (accumulate && e == LIGHT_OK) add(s->dtype, images * out_image, target, to);
+        if (e != LIGHT_OK) {
+#pragma omp atomic write
+            status = e;
+        }
+    }
+    return status == LIGHT_OK ? status : light_fail(status, "conv2d: oneDNN failed");
+}
+
+/* ---- the passes for f32 and bf16 ----------------------------------------- */
+
+/* Where measurement speaks for our own products: 1x1, few channels to spread a data gradient into, and small images with
+ * many channels. */
+static bool better_plain(light_conv_pass pass, const light_conv_shape *s)
+{
+    const int64_t cg = s->c / s->groups, og = s->o / s->groups;
+    return (light_conv_is_product(s) && s->groups == 1) ||
+           (pass == LIGHT_CONV_BACKWARD_DATA && cg <= 4 && og >= 16) ||
+           (pass == LIGHT_CONV_FORWARD && s->oh * s->ow <= 16 && og >= 256);
+}
+
+static bool for_onednn(light_conv_pass pass, const light_conv_shape *s)
+{
+    return !plain_only && s->n > 0 &&
+           (s->dtype == LIGHT_BF16 || (s->dtype == LIGHT_F32 && !better_plain(pass, s)));
+}
+
+/* True when it was done here. */
+static bool try_images(light_conv_pass pass, const light_conv_shape *s, const void *in, const void *w,
+                       const float *bias, void *out, bool accumulate, light_status *status)
+{
+    pieces p;
+    if (!for_onednn(pass, s) || !cut(&p, pass, s, bias != NULL, MAX_PIECES)) return false;
+    const int64_t image = pass == LIGHT_CONV_FORWARD ? s->oh * s->ow * s->o : s->h * s->w * s->c;
+    const size_t spare = align((size_t)(p.images * image) * light_dtype_size(s->dtype));
+    *status = prepare(&p, 2, accumulate ? (size_t)p.threads * spare : 0);
+    if (*status == LIGHT_OK) *status = pack(&p, w);
+    if (*status == LIGHT_OK) *status = run_images(&p, s, pass, in, bias, out, accumulate);
+    return true;
+}
+
+static void sum_pieces(float *sums, int64_t n, int64_t step, int64_t count)
+{
+    enum { RUN = 1024 };
+#pragma omp parallel for schedule(static) if (n * count > 65536)
+    for (int64_t i = 0; i < n; i += RUN)
+        for (int64_t q = 1; q < count; q++)
+            for (int64_t j = i; j < n && j < i + RUN; j++) sums[j] += sums[q * step + j];
+}
+
+/* gw is f32 here. */
+static bool try_weights(const light_conv_shape *s, const void *gy, const void *x, float *gw, bool accumulate,
+                        light_status *status)
+{
+    pieces p;
+    const int64_t size = (int64_t)light_dtype_size(s->dtype),
+                  bytes = s->o * (s->c / s->groups) * s->kh * s->kw * 4;
+    int64_t most = GRADIENT_BYTES / (bytes ? bytes : 1);
+    most = most < 2 ? 2 : most > MAX_PIECES / 2 ? MAX_PIECES / 2 : most;
+    if (!for_onednn(LIGHT_CONV_BACKWARD_WEIGHT, s) || !cut(&p, LIGHT_CONV_BACKWARD_WEIGHT, s, false, most))
+        return false;
+    *status = prepare(&p, p.pieces, 0);
+    if (*status != LIGHT_OK) return true;
+#pragma omp parallel for schedule(static) num_threads(p.threads)
+    for (int64_t i = 0; i < p.pieces; i++) {
+        const int thread = omp_get_thread_num();
+        const int64_t first = i * p.images, images = s->n - first < p.images ? s->n - first : p.images;
+        const light_status e = light_onednn_conv_run(
+            p.conv[images < p.images], thread, (const char *)x + first * s->h * s->w * s->c * size,
+            p.weights[0] + (size_t)i * p.weight_bytes, NULL,
+            (const char *)gy + first * s->oh * s->ow * s->o * size, p.work + (size_t)thread * p.work_bytes);
+        if (e != LIGHT_OK) {
+#pragma omp atomic write
+            *status = e;
+        }
+    }
+    if (*status != LIGHT_OK) {
+        light_fail(*status, "conv2d: oneDNN failed");
+        return true;
+    }
+    sum_pieces((float *)p.weights[0], (int64_t)(light_onednn_conv_weight_bytes(p.conv[0]) / 4),
+               (int64_t)(p.weight_bytes / 4), p.pieces);
+    *status = light_onednn_conv_unpack(p.conv[0], p.weights[0], gw, accumulate);
+    return true;
+}
+
+/* ---- through f32 ---------------------------------------------------------- */
+
+/* f32 copies of 16-bit operands, and a place for an f32 result. */
+static light_status widen(const light_conv_shape *s, int64_t na, const void *a, int64_t nb, const void *b,
+                          int64_t nc, float *out[3])
+{
+    const size_t sizes[3] = {align((size_t)na * 4), align((size_t)nb * 4), align((size_t)nc * 4)};
+    char *base = light_cpu_scratch(LIGHT_SCRATCH_CONVERT, sizes[0] + sizes[1] + sizes[2]);
+    if (!base) return LIGHT_ERR_MEMORY;
+    out[0] = (float *)base;
+    out[1] = (float *)(base + sizes[0]);
+    out[2] = (float *)(base + sizes[0] + sizes[1]);
+    if (a) light_cpu_widen(s->dtype, na, a, out[0]);
+    if (b) light_cpu_widen(s->dtype, nb, b, out[1]);
+    return LIGHT_OK;
+}
+
+static int64_t x_count(const light_conv_shape *s)
+{
+    return s->n * s->h * s->w * s->c;
+}
+
+static int64_t y_count(const light_conv_shape *s)
+{
+    return s->n * s->oh * s->ow * s->o;
+}
+
+static int64_t w_count(const light_conv_shape *s)
+{
+    return s->o * (s->c / s->groups) * s->kh * s->kw;
+}
+
+static bool is_16_bit(light_dtype dtype)
+{
+    return dtype == LIGHT_BF16 || dtype == LIGHT_F16;
+}
+
+/* ---- the calls ------------------------------------------------------------ */
+
+light_status light_cpu_conv_forward(const light_conv_shape *s, const void *x, const void *w, const void *bias,
+                                    light_dtype bias_dtype, void *y, bool accumulate)
+{
+    light_status status = LIGHT_OK;
+    const void *wide_bias = bias;
+    if (bias && is_16_bit(bias_dtype)) {
+        float *wide = light_cpu_scratch(LIGHT_SCRATCH_SUMS, (size_t)s->o * 4);
+        if (!wide) return LIGHT_ERR_MEMORY;
+        light_cpu_widen(bias_dtype, s->o, bias, wide);
+        wide_bias = wide;
+    }
+    if (try_images(LIGHT_CONV_FORWARD, s, x, w, wide_bias, y, accumulate, &status)) return status;
+    if (!is_16_bit(s->dtype)) return light_conv_plain_forward(s, x, w, wide_bias, y, accumulate);
+    float *wide[3];
+    light_conv_shape f = *s;
+    f.dtype = LIGHT_F32;
+    LIGHT_TRY(widen(s, x_count(s), x, w_count(s), w, y_count(s), wide));
+    LIGHT_TRY(light_cpu_conv_forward(&f, wide[0], wide[1], wide_bias, LIGHT_F32, wide[2], false));
+    light_cpu_narrow(s->dtype, y_count(s), wide[2], y, accumulate);
+    return LIGHT_OK;
+}
+
+light_status light_cpu_conv_backward_data(const light_conv_shape *s, const void *gy, const void *w, void *gx,
+                                          bool accumulate)
+{
+    light_status status = LIGHT_OK;
+    if (try_images(LIGHT_CONV_BACKWARD_DATA, s, gy, w, NULL, gx, accumulate, &status)) return status;
+    if (!is_16_bit(s->dtype)) return light_conv_plain_backward_data(s, gy, w, gx, accumulate);
+    float *wide[3];
+    light_conv_shape f = *s;
+    f.dtype = LIGHT_F32;
+    LIGHT_TRY(widen(s, y_count(s), gy, w_count(s), w, x_count(s), wide));
+    LIGHT_TRY(light_cpu_conv_backward_data(&f, wide[0], wide[1], wide[2], false));
+    light_cpu_narrow(s->dtype, x_count(s), wide[2], gx, accumulate);
+    return LIGHT_OK;
+}
+
+light_status light_cpu_conv_backward_weight(const light_conv_shape *s, const void *gy, const void *x,
+                                            void *gw, light_dtype gw_dtype, bool accumulate)
+{
+    light_status status = LIGHT_OK;
+    if (s->dtype == LIGHT_F64) return light_conv_plain_backward_weight(s, gy, x, gw, accumulate);
+    const bool narrow = is_16_bit(gw_dtype);
+    float *wide[3] = {NULL, NULL, gw};
+    if (narrow || is_16_bit(s->dtype))
+        LIGHT_TRY(widen(s, y_count(s), NULL, x_count(s), NULL, w_count(s), wide));
+    float *to = narrow ? wide[2] : gw;
+    const bool add_here = accumulate && !narrow;
+    if (!try_weights(s, gy, x, to, add_here, &status)) {
+        light_conv_shape f = *s;
+        f.dtype = LIGHT_F32;
+        if (is_16_bit(s->dtype)) {
+            light_cpu_widen(s->dtype, y_count(s), gy, wide[0]);
+            light_cpu_widen(s->dtype, x_count(s), x, wide[1]);
+            if (!try_weights(&f, wide[0], wide[1], to, add_here, &status))
+                status = light_conv_plain_backward_weight(&f, wide[0], wide[1], to, add_here);
+        } else {
+            status = light_conv_plain_backward_weight(s, gy, x, to, add_here);
+        }
+    }
+    if (status == LIGHT_OK && narrow) light_cpu_narrow(gw_dtype, w_count(s), to, gw, accumulate);
+    return status;
+}
