@@ -10,6 +10,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,11 +116,12 @@ light_status light_run_folder_open(light_trainer *t, const char *resumed_from)
 /* FOLDER/NAME where it is a checkpoint, with the link resolved; NULL when it is not. */
 static char *checkpoint_in(const char *folder, const char *name)
 {
-    char *link = light_path_join(folder, name), *real = link ? realpath(link, NULL) : NULL;
-    char *manifest = real ? light_path_join(real, "manifest.json") : NULL, *found = NULL;
+    char real[PATH_MAX];
+    char *link = light_path_join(folder, name);
+    char *manifest = link && realpath(link, real) ? light_path_join(real, "manifest.json") : NULL,
+         *found = NULL;
     if (manifest && light_file_exists(manifest)) found = light_strdup(real);
     light_free(manifest);
-    free(real);
     light_free(link);
     return found;
 }
