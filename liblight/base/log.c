@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TEXT_BYTES    4096
 #define LEVEL_NOT_SET (-1)
@@ -59,6 +60,41 @@ void light_message_set_sink(light_message_sink sink, void *user)
     pthread_mutex_unlock(&lock);
 }
 
+/* ---- progress ----------------------------------------------------------- */
+
+static bool line_shown; /* under lock: a line that does not stay is on the terminal */
+
+static void take_line_away(void)
+{
+    if (line_shown) fprintf(stderr, "\r\033[K");
+    line_shown = false;
+}
+
+bool light_progress_is_live(void)
+{
+    pthread_mutex_lock(&lock);
+    bool own = sink_function == NULL;
+    pthread_mutex_unlock(&lock);
+    return own && light_message_enabled(LIGHT_MESSAGE_INFO) && isatty(STDERR_FILENO);
+}
+
+void light_progress_line(const char *text, bool stay)
+{
+    if (stay && text[0]) {
+        light_message(LIGHT_MESSAGE_INFO, "%s", text);
+        return;
+    }
+    if (!light_progress_is_live()) return;
+    pthread_mutex_lock(&lock);
+    take_line_away();
+    if (text[0]) {
+        fprintf(stderr, "%s", text);
+        line_shown = true;
+    }
+    fflush(stderr);
+    pthread_mutex_unlock(&lock);
+}
+
 void light_message(light_message_level level, const char *format, ...)
 {
     char text[TEXT_BYTES];
@@ -70,6 +106,7 @@ void light_message(light_message_level level, const char *format, ...)
     va_end(arguments);
 
     pthread_mutex_lock(&lock);
+    take_line_away();
     if (sink_function) {
         sink_function(sink_user, level, text);
     } else if (level == LIGHT_MESSAGE_INFO) {

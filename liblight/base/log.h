@@ -9,4 +9,10 @@
 
 bool light_message_enabled(light_message_level level);
 
+/* Progress: on a terminal `text` replaces the line before it, unless that one is to `stay`. Elsewhere only lines that
+ * stay are shown, as messages. An empty text takes the line away. */
+void light_progress_line(const char *text, bool stay);
+/* Lines that do not stay are shown: standard error is a terminal, no sink has taken over, messages are not off. */
+bool light_progress_is_live(void);
+
 #endif

@@ -178,11 +178,7 @@ light_status light_evaluation_loop(light_trainer *t, light_stage stage, int64_t 
 light_status light_sanity_check(light_trainer *t)
 {
     int64_t steps = t->options.num_sanity_val_steps;
-    if (steps == 0 || !t->module_hooks.validation_step ||
-        !light_datamodule_has_loader(t->data, LIGHT_STAGE_VALIDATE) ||
-        (!t->limit_val.is_fraction && t->limit_val.batches == 0) ||
-        (t->limit_val.is_fraction && t->limit_val.fraction == 0))
-        return LIGHT_OK;
+    if (steps == 0 || !light_trainer_has_validation(t)) return LIGHT_OK;
     t->sanity_checking = true;
     light_status status = light_call_on_sanity_check(t, true);
     if (status == LIGHT_OK) status = light_evaluation_loop(t, LIGHT_STAGE_VALIDATE, steps);

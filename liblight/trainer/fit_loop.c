@@ -47,7 +47,7 @@ static int64_t validation_interval(const light_trainer *t)
     return interval > 0 ? interval : 1;
 }
 
-static bool validation_enabled(const light_trainer *t)
+bool light_trainer_has_validation(const light_trainer *t)
 {
     bool none = t->limit_val.is_fraction ? t->limit_val.fraction == 0 : t->limit_val.batches == 0;
     return !none && t->module_hooks.validation_step &&
@@ -57,7 +57,7 @@ static bool validation_enabled(const light_trainer *t)
 static bool validation_is_due(const light_trainer *t)
 {
     int64_t every = t->options.check_val_every_n_epoch;
-    if (!validation_enabled(t)) return false;
+    if (!light_trainer_has_validation(t)) return false;
     if (every > 0 && (t->epoch.processed + 1) % every) return false;
     if (t->last_batch && t->num_train_batches < 0) return true;
     if (t->should_stop && minimum_reached(t)) return true;

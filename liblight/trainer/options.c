@@ -54,37 +54,6 @@ const light_option light_trainer_option_table[] = {
 };
 #undef T
 
-static void *field_of(const light_option *o, light_trainer_options *options)
-{
-    return (char *)options + o->offset;
-}
-
-/* Zero is the default in structs that C programs write; LIGHT_ZERO_COUNT is zero. */
-static void resolve_defaults(light_trainer_options *options)
-{
-    for (const light_option *o = light_trainer_option_table; o->name; o++) {
-        void *field = field_of(o, options);
-        switch (o->type) {
-        case LIGHT_OPTION_INT64: {
-            int64_t *value = field;
-            *value = *value == 0 ? (int64_t)o->number : *value == LIGHT_ZERO_COUNT ? 0 : *value;
-            break;
-        }
-        case LIGHT_OPTION_DOUBLE:
-            if (*(double *)field == 0) *(double *)field = o->number;
-            break;
-        case LIGHT_OPTION_SWITCH:
-            if (*(light_switch *)field == LIGHT_DEFAULT)
-                *(light_switch *)field = (light_switch)(int)o->number;
-            break;
-        case LIGHT_OPTION_STRING:
-            if (!*(const char **)field) *(const char **)field = o->string;
-            break;
-        default: break; /* bool: false is false */
-        }
-    }
-}
-
 /* Ranges and choices hold for options written in C too. */
 static light_status check_one(const light_option *o, const light_trainer_options *options)
 {
@@ -180,7 +149,10 @@ static void apply_shorthands(light_trainer *t)
 light_status light_trainer_resolve(light_trainer *t, const light_trainer_options *options, bool as_they_stand)
 {
     t->options = *options;
-    if (!as_they_stand) resolve_defaults(&t->options);
+    if (!as_they_stand) {
+        light_options_default(light_trainer_option_table, &t->options);
+        light_options_merge(light_trainer_option_table, &t->options, options, 0);
+    }
     for (const light_option *o = light_trainer_option_table; o->name; o++)
         LIGHT_TRY(check_one(o, &t->options));
     LIGHT_TRY(check_device(t));

@@ -97,6 +97,14 @@ static light_status build(light_trainer *t)
     return t->saved_modes ? LIGHT_OK : LIGHT_ERR_MEMORY;
 }
 
+/* The last step that the checkpoint's run may have logged; -1 only for a new run. */
+static int64_t last_logged_step(const light_trainer *t)
+{
+    int64_t step =
+        t->resume == LIGHT_RESUME_AFTER_EPOCH ? t->batches_that_stepped - 1 : t->batches_that_stepped;
+    return step > 0 ? step : 0;
+}
+
 static light_status begin_loggers(light_trainer *t, int64_t resumed_step)
 {
     for (int i = 0; i < t->n_loggers; i++) {
@@ -189,8 +197,7 @@ static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
         LIGHT_TRY(make_optimizers(t));
     }
     if (checkpoint) LIGHT_TRY(light_restore(t, checkpoint));
-    if (t->run_stage == LIGHT_STAGE_FIT)
-        LIGHT_TRY(begin_loggers(t, checkpoint ? t->batches_that_stepped : -1));
+    if (t->run_stage == LIGHT_STAGE_FIT) LIGHT_TRY(begin_loggers(t, checkpoint ? last_logged_step(t) : -1));
     return LIGHT_OK;
 }
 
@@ -214,12 +221,14 @@ static light_status open_checkpoint(light_trainer *t, const light_run_options *o
 {
     char *path;
     *checkpoint = NULL;
+    light_free(t->ckpt_path);
+    t->ckpt_path = NULL;
     LIGHT_TRY(light_find_checkpoint(t, options->ckpt_path, &path));
     if (!path) return LIGHT_OK;
-    light_status status = light_checkpoint_open(path, checkpoint);
-    if (status == LIGHT_OK) light_message(LIGHT_MESSAGE_INFO, "checkpoint: %s", path);
-    light_free(path);
-    return status;
+    t->ckpt_path = path;
+    LIGHT_TRY(light_checkpoint_open(path, checkpoint));
+    light_message(LIGHT_MESSAGE_INFO, "checkpoint: %s", path);
+    return LIGHT_OK;
 }
 
 static void finalize_loggers(light_trainer *t, light_status status)

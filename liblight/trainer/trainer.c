@@ -178,6 +178,7 @@ void light_trainer_free(light_trainer *t)
     light_step_free(t->step);
     light_free(t->saved_modes);
     light_free(t->log_dir);
+    light_free(t->ckpt_path);
     light_free(t->config);
     light_free(t);
 }
@@ -300,6 +301,11 @@ const char *light_trainer_stop_reason(const light_trainer *t)
 const char *light_trainer_log_dir(const light_trainer *t)
 {
     return t->log_dir ? t->log_dir : "";
+}
+
+const char *light_trainer_ckpt_path(const light_trainer *t)
+{
+    return t->ckpt_path ? t->ckpt_path : "";
 }
 
 light_module *light_trainer_module(const light_trainer *t)

@@ -127,6 +127,7 @@ struct light_trainer {
     light_optimizer_hooks optimizer_hooks;
     bool *saved_modes; /* train flags of all modules while evaluation runs */
     char *log_dir;
+    char *ckpt_path;      /* the checkpoint in use, or NULL */
     light_status failure; /* by light_trainer_fail; its text: */
     char failure_text[1024];
     char stop_reason[256];
@@ -159,15 +160,16 @@ struct light_trainer {
 /* hooks.c. Each returns the failure that a hook recorded. */
 #define LIGHT_MOMENT_MAP(X)                                                                                  \
     X(on_fit_start)                                                                                          \
-    X(on_fit_end) X(on_train_start) X(on_train_end) X(on_train_epoch_start) X(on_validation_start)           \
-        X(on_validation_end) X(on_validation_epoch_start) X(on_validation_epoch_end) X(on_test_start)        \
-            X(on_test_end) X(on_test_epoch_start) X(on_test_epoch_end) X(on_predict_start) X(on_predict_end) \
+    X(on_fit_end)                                                                                            \
+    X(on_train_start) X(on_train_end) X(on_train_epoch_start) X(on_validation_start) X(on_validation_end)    \
+        X(on_validation_epoch_start) X(on_validation_epoch_end) X(on_test_start) X(on_test_end)              \
+            X(on_test_epoch_start) X(on_test_epoch_end) X(on_predict_start) X(on_predict_end)                \
                 X(on_predict_epoch_start) X(on_predict_epoch_end) X(on_before_zero_grad)                     \
                     X(on_after_backward) X(on_before_optimizer_step)
 #define LIGHT_BATCH_MOMENT_MAP(X)                                                                            \
     X(on_train_batch_end)                                                                                    \
-    X(on_validation_batch_start) X(on_validation_batch_end) X(on_test_batch_start) X(on_test_batch_end)      \
-        X(on_predict_batch_start)
+    X(on_validation_batch_start)                                                                             \
+    X(on_validation_batch_end) X(on_test_batch_start) X(on_test_batch_end) X(on_predict_batch_start)
 #define X(hook) light_status light_call_##hook(light_trainer *t);
 LIGHT_MOMENT_MAP(X)
 #undef X

@@ -85,9 +85,9 @@ LIGHT_API void light_callback_free(
 
 /* ---- the callbacks that ship -------------------------------------------- */
 
-/* Saves checkpoints. Without `monitor`: the latest. Exactly one of the three triggers may be set; default: every epoch
- * after its validation. Files are named epoch=E-step=S below dirpath (default: checkpoints/ of the run's folder), or
- * by `filename`, where {epoch}, {step} and {metric} are replaced. The links "best" and "last" point to them. */
+/* Saves checkpoints. At most one of the three triggers may be set; default: every epoch, after its validation. Folders
+ * below dirpath (default: checkpoints/ of the run's folder) are named by `filename`, default "{epoch}-{step}", where
+ * {NAME} and {NAME:.3f} become "NAME=VALUE" of a logged metric. The links "best" and "last" there point to them. */
 typedef struct light_model_checkpoint_options {
     const char *dirpath;
     const char *filename;
@@ -102,7 +102,6 @@ typedef struct light_model_checkpoint_options {
     double train_time_interval; /* seconds */
     bool verbose;
 } light_model_checkpoint_options;
-#define LIGHT_NO_TOP_K (-2)
 #define light_model_checkpoint(...)                                                                          \
     light_model_checkpoint_with(&(light_model_checkpoint_options){__VA_ARGS__})
 LIGHT_API light_callback *light_model_checkpoint_with(const light_model_checkpoint_options *options);
@@ -114,7 +113,7 @@ typedef struct light_early_stopping_options {
     const char *monitor; /* must be given */
     const char *mode;    /* "min" (default) or "max" */
     double min_delta;
-    int64_t patience;          /* checks; default 3; LIGHT_NO_PATIENCE: 0 */
+    int64_t patience;          /* checks; default 3; LIGHT_ZERO_COUNT: 0 */
     light_switch strict;       /* a metric that is missing is an error; default on */
     light_switch check_finite; /* NaN or infinity stops; default on */
     const char *stopping_threshold,
@@ -127,7 +126,7 @@ LIGHT_API light_callback *light_early_stopping_with(const light_early_stopping_o
 
 /* Logs the learning rate of each optimizer and group: "lr-adamw", "lr-adamw/pg1". */
 typedef struct light_learning_rate_monitor_options {
-    const char *logging_interval; /* "step" or "epoch"; default: each schedule's own */
+    const char *logging_interval; /* "step" (default) or "epoch" */
     bool log_momentum, log_weight_decay;
 } light_learning_rate_monitor_options;
 #define light_learning_rate_monitor(...)                                                                     \

@@ -71,6 +71,20 @@ typedef struct light_option {
     {                                                                                                        \
         LIGHT_OPTION_FIELDS_(struct_type, field, value, help), .choices = (list)                             \
     }
+/* a field of an options struct that is the `member` of another */
+#define LIGHT_OPTION_IN(struct_type, member, field, value, help)                                             \
+    {                                                                                                        \
+        LIGHT_OPTION_IN_FIELDS_(struct_type, member, field, value, help)                                     \
+    }
+#define LIGHT_OPTION_IN_CHOICE(struct_type, member, field, value, list, help)                                \
+    {                                                                                                        \
+        LIGHT_OPTION_IN_FIELDS_(struct_type, member, field, value, help), .choices = (list)                  \
+    }
+#define LIGHT_OPTION_IN_FIELDS_(struct_type, member, field, value, text)                                     \
+    .name = #field, .type = LIGHT_OPTION_TYPE_(struct_type, member.field),                                   \
+    .offset = offsetof(struct_type, member.field),                                                           \
+    .number = _Generic((value), char *: 0.0, const char *: 0.0, default: (value)),                           \
+    .string = _Generic((value), char *: (value), const char *: (value), default: NULL), .help = text
 #define LIGHT_OPTIONS_END                                                                                    \
     {                                                                                                        \
         .name = NULL                                                                                         \
@@ -78,6 +92,11 @@ typedef struct light_option {
 
 /* Writes every option's default into `object`. */
 LIGHT_API void light_options_default(const light_option *options, void *object);
+/* Options as C programs write them, where zero means the default and LIGHT_ZERO_COUNT, or -0.0, zero itself: writes
+ * each field that is not zero in `given` into `object`. `shift` is where the options struct lies in `object`. */
+LIGHT_API void light_options_merge(const light_option *options, void *object, const void *given,
+                                   size_t shift);
+#define LIGHT_ZERO_COUNT INT64_MIN
 /* Sets one field from text, as the command line does: "3e-4", "true", "adam". Checks type, range and choices. Strings
  * are copied and live as long as the process. `where` begins the message, such as "--model.lr". */
 LIGHT_API light_status light_option_set(const light_option *option, void *object, const char *text,

@@ -13,10 +13,7 @@
 #define LIGHT_MAX_CALLBACKS 32
 #define LIGHT_MAX_LOGGERS   8
 
-/* A number that is meant to be zero where zero means the default. */
-#define LIGHT_ZERO_COUNT INT64_MIN
-
-/* Zero means the default. Limits are text, as on the command line, because 1 and 1.0 differ: "10" is ten batches,
+/* Zero means the default; where zero itself is meant, write LIGHT_ZERO_COUNT. Limits are text, as on the command line, because 1 and 1.0 differ: "10" is ten batches,
  * "0.25" a quarter, "1.0" all, "0" none. */
 typedef struct light_trainer_options {
     const char *accelerator; /* "auto", "cpu", "cuda" */
@@ -112,6 +109,8 @@ LIGHT_API int64_t light_trainer_num_batches(const light_trainer *t);
 LIGHT_API int64_t light_trainer_batches_done(const light_trainer *t);
 /* Optimizer steps that the run will take; -1: not known. */
 LIGHT_API int64_t light_trainer_estimated_stepping_batches(const light_trainer *t);
+/* The run has a validation loop: the module, the datamodule and limit_val_batches allow it. */
+LIGHT_API bool light_trainer_has_validation(const light_trainer *t);
 LIGHT_API bool light_trainer_sanity_checking(const light_trainer *t);
 LIGHT_API light_stage light_trainer_stage(const light_trainer *t); /* VALIDATE also within fit */
 LIGHT_API light_stage
@@ -119,6 +118,8 @@ light_trainer_run_stage(const light_trainer *t); /* what was called: FIT also wh
 LIGHT_API const char *light_trainer_stop_reason(const light_trainer *t); /* "" while there is none */
 LIGHT_API const char *light_trainer_log_dir(
     const light_trainer *t); /* the run's folder; "" when it has none */
+/* The checkpoint that this run went on from or used; "" when it had none. */
+LIGHT_API const char *light_trainer_ckpt_path(const light_trainer *t);
 LIGHT_API light_module *light_trainer_module(const light_trainer *t);
 LIGHT_API light_datamodule *light_trainer_datamodule(const light_trainer *t);
 LIGHT_API light_optimizer *light_trainer_optimizer(const light_trainer *t, int i); /* NULL past the last */

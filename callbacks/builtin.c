@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The callbacks and loggers that ship, by the names that flags and configuration files use. */
+#include "callbacks/builtin.h"
+
+#include "trainer/trainer.h"
+
+const light_extension light_extensions[] = {
+    {.name = "model_checkpoint", .callback = &light_model_checkpoint_vtable},
+    {.name = "early_stopping", .callback = &light_early_stopping_vtable},
+    {.name = "learning_rate_monitor", .callback = &light_learning_rate_monitor_vtable},
+    {.name = "model_summary", .callback = &light_model_summary_vtable},
+    {.name = "progress_bar", .callback = &light_progress_bar_vtable},
+    {.name = "learning_curve", .callback = &light_learning_curve_vtable},
+    {.name = "csv", .logger = &light_csv_logger_vtable},
+    {.name = NULL},
+};

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CSV logger: metrics.csv, one row a step. The last row stays open: what is logged at the same step joins it. */
+#include "callbacks/builtin.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/string.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct csv_logger {
+    light_logger base;
+    char *path;
+    FILE *file;
+    char **columns; /* after "step" */
+    double *values; /* of the open row; NAN: empty */
+    int n, capacity;
+    int64_t step; /* of the open row; -1: there is none */
+    long row_at;  /* where it begins */
+} csv_logger;
+
+static light_status io_error(const csv_logger *c, const char *what)
+{
+    return light_fail(LIGHT_ERR_IO, "cannot %s %s: %s", what, c->path, strerror(errno));
+}
+
+static void close_file(csv_logger *c)
+{
+    if (c->file) fclose(c->file);
+    for (int i = 0; i < c->n; i++) light_free(c->columns[i]);
+    light_free(c->columns);
+    light_free(c->values);
+    light_free(c->path);
+    light_logger base = c->base;
+    *c = (csv_logger){.base = base, .step = -1};
+}
+
+static void free_logger(light_logger *self)
+{
+    close_file((csv_logger *)self);
+}
+
+/* ---- columns ------------------------------------------------------------ */
+
+static int find_column(const csv_logger *c, const char *name)
+{
+    for (int i = 0; i < c->n; i++)
+        if (!strcmp(c->columns[i], name)) return i;
+    return -1;
+}
+
+static light_status add_column(csv_logger *c, const char *name, size_t length)
+{
+    if (c->n == c->capacity) {
+        int capacity = c->capacity ? 2 * c->capacity : 16;
+        char **columns = light_realloc(c->columns, (size_t)capacity * sizeof *columns);
+        if (!columns) return LIGHT_ERR_MEMORY;
+        c->columns = columns;
+        double *values = light_realloc(c->values, (size_t)capacity * sizeof *values);
+        if (!values) return LIGHT_ERR_MEMORY;
+        c->values = values;
+        c->capacity = capacity;
+    }
+    char *copy = light_strndup(name, length);
+    if (!copy) return LIGHT_ERR_MEMORY;
+    for (char *p = copy; *p; p++)
+        if (strchr(",\"\n\r", *p)) *p = '_'; /* no quoting: any reader can split a line at its commas */
+    c->columns[c->n] = copy;
+    c->values[c->n++] = NAN;
+    return LIGHT_OK;
+}
+
+static void append_header(const csv_logger *c, light_string *out)
+{
+    light_string_append(out, "step");
+    for (int i = 0; i < c->n; i++) light_string_printf(out, ",%s", c->columns[i]);
+    light_string_append(out, "\n");
+}
+
+/* Puts the file in place anew: header, old rows up to `last_step` with `missing` empty cells more; opens it. */
+static light_status rewrite(csv_logger *c, int missing, int64_t last_step)
+{
+    char *old;
+    size_t bytes;
+    light_string text = {0};
+    if (c->file) fclose(c->file);
+    c->file = NULL;
+    light_status status = light_file_read(c->path, &old, &bytes);
+    if (status == LIGHT_ERR_NOT_FOUND)
+        old = NULL;
+    else
+        LIGHT_TRY(status);
+    append_header(c, &text);
+    long last_row = -1;
+    const char *line = old ? strchr(old, '\n') : NULL;
+    while (line && line[1]) {
+        const char *row = line + 1, *end = strchr(row, '\n');
+        if (!end) break; /* cut off by a crash */
+        if (strtoll(row, NULL, 10) <= last_step) {
+            last_row = (long)text.length;
+            light_string_append_bytes(&text, row, (size_t)(end - row));
+            for (int i = 0; i < missing; i++) light_string_append(&text, ",");
+            light_string_append(&text, "\n");
+        }
+        line = end;
+    }
+    light_free(old);
+    status = text.failed ? LIGHT_ERR_MEMORY : light_file_write_atomic(c->path, text.text, text.length);
+    light_string_free(&text);
+    LIGHT_TRY(status);
+    c->row_at = last_row;
+    c->file = fopen(c->path, "r+");
+    if (!c->file) return io_error(c, "open");
+    return LIGHT_OK;
+}
+
+/* ---- a run -------------------------------------------------------------- */
+
+/* The columns and the last row of a file that a run goes on with. */
+static light_status read_columns(csv_logger *c)
+{
+    char *text;
+    size_t bytes;
+    light_status status = light_file_read(c->path, &text, &bytes);
+    if (status == LIGHT_ERR_NOT_FOUND) return LIGHT_OK;
+    LIGHT_TRY(status);
+    const char *at = text + strcspn(text, ",\n");
+    while (status == LIGHT_OK && *at == ',') {
+        size_t length = strcspn(at + 1, ",\n");
+        status = add_column(c, at + 1, length);
+        at += 1 + length;
+    }
+    light_free(text);
+    return status;
+}
+
+/* The last row kept becomes the open one again. */
+static light_status reopen_row(csv_logger *c)
+{
+    char line[16384];
+    if (c->row_at < 0) return LIGHT_OK;
+    if (fseek(c->file, c->row_at, SEEK_SET) || !fgets(line, sizeof line, c->file)) return io_error(c, "read");
+    char *at;
+    c->step = strtoll(line, &at, 10);
+    for (int i = 0; i < c->n && *at == ','; i++) {
+        char *end;
+        double value = strtod(at + 1, &end);
+        c->values[i] = end == at + 1 ? NAN : value;
+        at = end;
+    }
+    return LIGHT_OK;
+}
+
+static light_status begin(light_logger *self, light_trainer *t, const char *folder, int64_t resumed_step)
+{
+    csv_logger *c = (csv_logger *)self;
+    (void)t;
+    close_file(c);
+    if (!folder[0]) return LIGHT_OK; /* this run leaves nothing behind */
+    if (!(c->path = light_path_join(folder, "metrics.csv"))) return LIGHT_ERR_MEMORY;
+    if (resumed_step < 0) return LIGHT_OK; /* the file comes with the first row */
+    LIGHT_TRY(read_columns(c));
+    LIGHT_TRY(rewrite(c, 0, resumed_step));
+    return reopen_row(c);
+}
+
+static void append_row(const csv_logger *c, light_string *out)
+{
+    light_string_printf(out, "%lld", (long long)c->step);
+    for (int i = 0; i < c->n; i++) {
+        if (isnan(c->values[i]))
+            light_string_append(out, ",");
+        else
+            light_string_printf(out, ",%.9g", c->values[i]);
+    }
+    light_string_append(out, "\n");
+}
+
+static light_status write_row(csv_logger *c)
+{
+    light_string row = {0};
+    append_row(c, &row);
+    light_status status = row.failed ? LIGHT_ERR_MEMORY : LIGHT_OK;
+    if (status == LIGHT_OK && (fseek(c->file, c->row_at, SEEK_SET) ||
+                               fwrite(row.text, 1, row.length, c->file) != row.length || fflush(c->file)))
+        status = io_error(c, "write");
+    light_string_free(&row);
+    return status;
+}
+
+static light_status log_metrics(light_logger *self, int64_t step, const light_metric *metrics, int n)
+{
+    csv_logger *c = (csv_logger *)self;
+    if (!c->path) return LIGHT_OK;
+    int before = c->n;
+    for (int i = 0; i < n; i++)
+        if (find_column(c, metrics[i].name) < 0)
+            LIGHT_TRY(add_column(c, metrics[i].name, strlen(metrics[i].name)));
+    if (c->n > before || !c->file) LIGHT_TRY(rewrite(c, c->n - before, INT64_MAX));
+    if (step != c->step) {
+        if (fseek(c->file, 0, SEEK_END) || (c->row_at = ftell(c->file)) < 0) return io_error(c, "write");
+        c->step = step;
+        for (int i = 0; i < c->n; i++) c->values[i] = NAN;
+    }
+    for (int i = 0; i < n; i++) c->values[find_column(c, metrics[i].name)] = metrics[i].value;
+    return write_row(c);
+}
+
+static light_status save(light_logger *self)
+{
+    csv_logger *c = (csv_logger *)self;
+    if (c->file && (fflush(c->file) || fsync(fileno(c->file)))) return io_error(c, "write");
+    return LIGHT_OK;
+}
+
+static light_status finalize(light_logger *self, light_status status)
+{
+    (void)status;
+    light_status saved = save(self);
+    close_file((csv_logger *)self);
+    return saved;
+}
+
+const light_logger_vtable light_csv_logger_vtable = {
+    LIGHT_LOGGER(csv_logger),   .free = free_logger, .begin = begin,
+    .log_metrics = log_metrics, .save = save,        .finalize = finalize,
+};
+
+light_logger *light_csv_logger(void)
+{
+    return light_logger_new(&light_csv_logger_vtable);
+}
