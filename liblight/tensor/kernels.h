@@ -37,19 +37,21 @@
     X(CONV2D)          /* x, w, [bias] > y           conv2d: x, y channels-last, w contiguous OIHW */                    \
     X(CONV2D_BACKWARD_DATA)   /* gy, w > gx          conv2d; gx, gy channels-last */                                     \
     X(CONV2D_BACKWARD_WEIGHT) /* gy, x > gw, [gbias] conv2d */                                                           \
-    /* pooling, x and y channels-last or contiguous, alike */                                                            \
-    X(MAX_POOL2D)      /* x > y, index(i32)          pool2d: index is h W + w of the maximum within its plane */         \
+    /* pooling; fast where all tensors are channels-last */                                                              \
+    X(MAX_POOL2D)      /* x > y, [index(i32)]        pool2d: index is h W + w of the maximum within its plane */         \
     X(MAX_POOL2D_BACKWARD) /* gy, index > gx         pool2d */                                                           \
     X(AVG_POOL2D)      /* x > y                      pool2d */                                                           \
     X(AVG_POOL2D_BACKWARD) /* gy > gx                pool2d */                                                           \
-    /* normalisation; statistics are f32 (f64 for f64) */                                                                \
-    X(BATCH_NORM)      /* x, [w], [b], rmean, rvar > y, mean, rstd   batch_norm; running ones updated in training */     \
+    /* normalisation; mean and rstd are f32 (f64 for f64). x, y and their gradients lie alike in memory, row-major or \
+       channels-last; w and b are contiguous, f64 when x is, else f32 or 16-bit */                                      \
+    X(BATCH_NORM)      /* x[N, C, ..], [w], [b], [rmean], [rvar] > y, mean[C], rstd[C]  batch_norm: running ones are    \
+                          updated in training, used else */                                                             \
     X(BATCH_NORM_BACKWARD) /* gy, x, [w], mean, rstd > [gx], [gw], [gb]  batch_norm */                                   \
-    X(LAYER_NORM)      /* x[rows, n], [w], [b] > y, mean, rstd       norm; rows contiguous */                            \
+    X(LAYER_NORM)      /* x, [w], [b] > y, mean[rows], rstd[rows]    norm; all contiguous */                            \
     X(LAYER_NORM_BACKWARD) /* gy, x, [w], mean, rstd > [gx], [gw], [gb]  norm */                                         \
-    X(RMS_NORM)        /* x[rows, n], [w] > y, rstd                  norm */                                             \
+    X(RMS_NORM)        /* x, [w] > y, rstd[rows]                     norm */                                             \
     X(RMS_NORM_BACKWARD) /* gy, x, [w], rstd > [gx], [gw]            norm */                                             \
-    X(GROUP_NORM)      /* x[N, C, ..], [w], [b] > y, mean, rstd      group_norm; statistics [N, groups] */               \
+    X(GROUP_NORM)      /* x[N, C, ..], [w], [b] > y, mean[N, groups], rstd[N, groups]  group_norm */                    \
     X(GROUP_NORM_BACKWARD) /* gy, x, [w], mean, rstd > [gx], [gw], [gb]  group_norm */                                   \
     /* indexing; an index out of range is an error that names it */                                                      \
     X(EMBEDDING)       /* w, index > y               embedding */                                                        \
@@ -65,13 +67,16 @@
     X(SDPA_BACKWARD)   /* gy, q, k, v, [mask], y, lse > [gq], [gk], [gv]  sdpa */                                        \
     X(ROPE)            /* x > y                      rope; inverse for the gradient */                                   \
     /* losses */                                                                                                         \
-    X(CROSS_ENTROPY)   /* logits[rows, C], target, [weight] > losses[rows], lse[rows]  cross_entropy */                  \
-    X(CROSS_ENTROPY_BACKWARD) /* g[rows], logits, target, [weight], lse > glogits      cross_entropy; may be in place */ \
-    X(NLL)             /* log_probs[rows, C], target, [weight] > losses[rows], weights[rows]  cross_entropy */           \
-    X(NLL_BACKWARD)    /* g[rows], target, [weight] > gx                                cross_entropy */                 \
-    X(LOSS)            /* x, target, [weight] > y    loss: elementwise, before any mean */                               \
-    X(LOSS_BACKWARD)   /* g, x, target, [weight] > [gx], [gtarget]   loss; g expanded to x's shape by zero strides */    \
-    X(ACCURACY)        /* logits[rows, C], target > out (f32 scalar) */                                                  \
+    /* loss and g: a scalar, or one element a row (LIGHT_NONE). total and lse are f32, f64 for f64 */                    \
+    X(CROSS_ENTROPY)   /* logits[rows, C], target[rows], [weight] > loss, lse[rows], total  cross_entropy: total is what \
+                          a mean divides by; rows apart by strides[0], dense within; targets i64, i32, u8, contiguous */ \
+    X(CROSS_ENTROPY_BACKWARD) /* g, logits, target, [weight], lse, total > glogits  cross_entropy; may be in place */    \
+    X(NLL)             /* log_probs[rows, C], target, [weight] > loss, total        cross_entropy */                     \
+    X(NLL_BACKWARD)    /* g, target, [weight], total > gx[rows, C]                  cross_entropy */                     \
+    X(LOSS)            /* x, target, [weight] > y    loss: y is a scalar, or has x's shape for LIGHT_NONE; all inputs    \
+                          have one shape (zero strides where expanded) and dtype */                                      \
+    X(LOSS_BACKWARD)   /* g, x, target, [weight] > [gx], [gtarget]   loss */                                             \
+    X(ACCURACY)        /* logits[rows, C], target[rows] > out (f32 scalar) */                                            \
     /* flat buffers: gradients and optimizers; contiguous, one segment a call in `flat` */                               \
     X(SUM_SQUARES)     /* x > out (f64 or f32 scalar) adds the sum of squares when accumulating */                       \
     X(SCALE)           /* x, factor(f32 scalar) > x  in place */                                                         \
@@ -179,7 +184,7 @@ typedef struct { int64_t stride[2], padding[2], dilation[2], groups; } light_con
 typedef struct { int64_t kernel[2], stride[2], padding[2], dilation[2]; bool exclude_padding;
                  bool adaptive; /* windows [floor(i H / oH), ceil((i + 1) H / oH)) instead */ } light_pool2d_attrs;
 typedef struct { bool training; double momentum, eps; } light_batch_norm_attrs;
-typedef struct { double eps; } light_norm_attrs;
+typedef struct { int64_t n; double eps; } light_norm_attrs; /* n: length of a row */
 typedef struct { int64_t groups; double eps; } light_group_norm_attrs;
 typedef struct { int64_t padding_idx; } light_embedding_attrs;
 typedef struct { int dim; } light_gather_attrs;
@@ -188,11 +193,11 @@ typedef struct { double p; } light_dropout_attrs; /* element i is kept when its 
 /* dropout: weight (b, h, t, s) has random element ((b H + h) T + t) S + s */
 typedef struct { double scale, dropout_p; bool causal; /* query t sees keys up to t + S - T */ } light_sdpa_attrs;
 typedef struct { int64_t offset; double base; bool interleaved, inverse; } light_rope_attrs;
-typedef struct { double label_smoothing; int64_t ignore_index; } light_cross_entropy_attrs;
+typedef struct { int reduction; /* light_reduction */ double label_smoothing; int64_t ignore_index; } light_cross_entropy_attrs;
 typedef enum light_loss_kind {
     LIGHT_LOSS_MSE, LIGHT_LOSS_L1, LIGHT_LOSS_HUBER, LIGHT_LOSS_BCE_WITH_LOGITS, LIGHT_LOSS_KL_DIV
 } light_loss_kind;
-typedef struct { int kind; double delta; bool log_target; } light_loss_attrs;
+typedef struct { int kind, reduction; double delta; bool log_target; } light_loss_attrs;
 
 /* One fused pass: reads gradient, parameter and state, writes parameter and state. Tensors are 1-d and contiguous:
  * in[0] gradient, in[1] f32 scalar factor for the gradient (clipping, loss scale) or NULL, out[0] parameter (master),

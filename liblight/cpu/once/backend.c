@@ -15,7 +15,11 @@
 /* Arrays of kernels, one for each file of cpu/. */
 #define KERNEL_ARRAYS(X)                                                                                     \
     X(light_copy_kernels)                                                                                    \
-    X(light_elementwise_kernels)
+    X(light_elementwise_kernels)                                                                             \
+    X(light_loss_kernels)                                                                                    \
+    X(light_pool_kernels)                                                                                    \
+    X(light_dropout_kernels)                                                                                 \
+    X(light_norm_kernels)
 
 #if defined(LIGHT_CPU_X86_64)
 #define ISAS(X, name) X(name##_generic) X(name##_avx2) X(name##_avx512)

@@ -11,6 +11,7 @@ typedef enum {
     LIGHT_SCRATCH_CONV,
     LIGHT_SCRATCH_CONVERT,
     LIGHT_SCRATCH_SUMS,
+    LIGHT_SCRATCH_KERNEL, /* norms, embedding, attention: none of these calls another */
     LIGHT_SCRATCH_COUNT
 } light_scratch_slot;
 

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Template of dropout.c in one arithmetic (real.inc.h). */
+
+static void NAME(drop)(const uint32_t *bits, uint32_t threshold, REAL scale, int64_t n, const REAL *x,
+                       REAL *y)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = bits[i] >> 8 >= threshold ? x[i] * scale : 0;
+}
+
+static void NAME(dropout)(const light_kernel_args *args)
+{
+    const light_dropout_attrs *attrs = args->attrs;
+    const light_tensor *x = args->in[0];
+    light_tensor *y = args->out[0];
+    int64_t size = (int64_t)light_dtype_size((light_dtype)x->dtype), blocks = (x->numel + BLOCK - 1) / BLOCK;
+    uint32_t threshold = light_drop_threshold(attrs->p);
+    REAL scale = (REAL)(attrs->p < 1 ? 1 / (1 - attrs->p) : 0);
+
+#pragma omp parallel for schedule(static) if (x->numel >= LIGHT_PARALLEL_MIN)
+    for (int64_t b = 0; b < blocks; b++) {
+        uint32_t bits[BLOCK];
+        REAL room[BLOCK], result[BLOCK];
+        int64_t first = b * BLOCK, n = x->numel - first < BLOCK ? x->numel - first : BLOCK;
+        light_random_bits(args->rng, (uint64_t)first / 4, (n + 3) / 4, bits);
+        NAME(drop)(bits, threshold, scale, n, NAME(load)(x->dtype, x->data + first * size, n, room), result);
+        NAME(store)(y->dtype, y->data + first * size, n, result, args->accumulate);
+    }
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Template of loss.c: losses element by element, in one arithmetic (real.inc.h). */
+
+/* log(1 + exp(-|x|)) */
+static inline REAL NAME(softplus_tail)(REAL x)
+{
+    return LOG1P(EXP(-ABS(x)));
+}
+
+static void NAME(loss_values)(const light_loss_attrs *attrs, int64_t n, const REAL *x, const REAL *t,
+                              const REAL *w, REAL *y)
+{
+    REAL delta = (REAL)attrs->delta;
+
+    switch ((light_loss_kind)attrs->kind) {
+    case LIGHT_LOSS_MSE:
+        for (int64_t i = 0; i < n; i++) y[i] = (x[i] - t[i]) * (x[i] - t[i]);
+        break;
+    case LIGHT_LOSS_L1:
+        for (int64_t i = 0; i < n; i++) y[i] = ABS(x[i] - t[i]);
+        break;
+    case LIGHT_LOSS_HUBER:
+        for (int64_t i = 0; i < n; i++) {
+            REAL d = ABS(x[i] - t[i]);
+            y[i] = d < delta ? (REAL)0.5 * d * d : delta * (d - (REAL)0.5 * delta);
+        }
+        break;
+    case LIGHT_LOSS_BCE_WITH_LOGITS:
+        for (int64_t i = 0; i < n; i++) {
+            REAL hit = w ? (w[i] - 1) * t[i] + 1 : 1;
+            y[i] = (1 - t[i]) * x[i] + hit * (NAME(softplus_tail)(x[i]) + (x[i] < 0 ? -x[i] : 0));
+        }
+        break;
+    case LIGHT_LOSS_KL_DIV:
+        if (attrs->log_target)
+            for (int64_t i = 0; i < n; i++) y[i] = EXP(t[i]) * (t[i] - x[i]);
+        else
+            for (int64_t i = 0; i < n; i++) y[i] = t[i] > 0 ? t[i] * (LOG(t[i]) - x[i]) : -t[i] * x[i];
+        break;
+    }
+}
+
+/* d loss / d x into gx, d loss / d target into gt, each unless NULL. */
+static void NAME(loss_slopes)(const light_loss_attrs *attrs, int64_t n, const REAL *x, const REAL *t,
+                              const REAL *w, REAL *gx, REAL *gt)
+{
+    REAL delta = (REAL)attrs->delta;
+
+    switch ((light_loss_kind)attrs->kind) {
+    case LIGHT_LOSS_MSE:
+        for (int64_t i = 0; i < n; i++) gx[i] = 2 * (x[i] - t[i]);
+        break;
+    case LIGHT_LOSS_L1:
+        for (int64_t i = 0; i < n; i++) gx[i] = (REAL)((x[i] > t[i]) - (x[i] < t[i]));
+        break;
+    case LIGHT_LOSS_HUBER:
+        for (int64_t i = 0; i < n; i++) {
+            REAL d = x[i] - t[i];
+            gx[i] = d < -delta ? -delta : d > delta ? delta : d;
+        }
+        break;
+    case LIGHT_LOSS_BCE_WITH_LOGITS:
+        for (int64_t i = 0; i < n; i++) {
+            REAL pw = w ? w[i] : 1, e = EXP(-ABS(x[i])), p = (x[i] < 0 ? e : 1) / (1 + e);
+            gx[i] = ((pw - 1) * t[i] + 1) * p - pw * t[i];
+            if (gt) gt[i] = (pw - 1) * (LOG1P(e) + (x[i] < 0 ? -x[i] : 0)) - x[i];
+        }
+        return;
+    case LIGHT_LOSS_KL_DIV:
+        for (int64_t i = 0; i < n; i++) {
+            REAL p = attrs->log_target ? EXP(t[i]) : t[i];
+            gx[i] = -p;
+            if (gt && attrs->log_target)
+                gt[i] = p * (t[i] - x[i] + 1);
+            else if (gt)
+                gt[i] = t[i] > 0 ? LOG(t[i]) + 1 - x[i] : 0;
+        }
+        return;
+    }
+    if (gt)
+        for (int64_t i = 0; i < n; i++) gt[i] = -gx[i];
+}
+
+static void NAME(loss)(const light_kernel_args *args)
+{
+    const light_loss_attrs *attrs = args->attrs;
+    const light_tensor *x = args->in[0], *target = args->in[1], *weight = args->in[2];
+    light_tensor *out = args->out[0];
+    int64_t blocks = (x->numel + BLOCK - 1) / BLOCK, chunks = blocks < CHUNKS ? blocks : CHUNKS;
+    bool each = attrs->reduction == LIGHT_NONE;
+    double sums[CHUNKS] = {0}, sum = 0;
+
+#pragma omp parallel for schedule(static) if (x->numel >= LIGHT_PARALLEL_MIN)
+    for (int64_t chunk = 0; chunk < chunks; chunk++) {
+        REAL rooms[4][BLOCK];
+        for (int64_t b = blocks * chunk / chunks; b < blocks * (chunk + 1) / chunks; b++) {
+            int64_t i = b * BLOCK, n = block_length(x->numel - i);
+            REAL part = 0, *y = rooms[3];
+            NAME(loss_values)
+            (attrs, n, NAME(gather)(x, i, n, rooms[0]), NAME(gather)(target, i, n, rooms[1]),
+             weight ? NAME(gather)(weight, i, n, rooms[2]) : NULL, y);
+            if (each) {
+                NAME(scatter)(out, i, n, y, false);
+                continue;
+            }
+#pragma omp simd reduction(+ : part)
+            for (int64_t j = 0; j < n; j++) part += y[j];
+            sums[chunk] += part;
+        }
+    }
+    if (each) return;
+    for (int64_t i = 0; i < chunks; i++) sum += sums[i];
+    REAL value = (REAL)(attrs->reduction == LIGHT_MEAN ? sum / (double)x->numel : sum);
+    NAME(store)(out->dtype, out->data, 1, &value, false);
+}
+
+static void NAME(loss_backward)(const light_kernel_args *args)
+{
+    const light_loss_attrs *attrs = args->attrs;
+    const light_tensor *g = args->in[0], *x = args->in[1], *target = args->in[2], *weight = args->in[3];
+    int64_t blocks = (x->numel + BLOCK - 1) / BLOCK;
+    REAL scale = attrs->reduction == LIGHT_MEAN ? (REAL)(1 / (double)x->numel) : 1;
+
+#pragma omp parallel for schedule(static) if (x->numel >= LIGHT_PARALLEL_MIN)
+    for (int64_t b = 0; b < blocks; b++) {
+        REAL rooms[4][BLOCK], slopes[2][BLOCK];
+        int64_t i = b * BLOCK, n = block_length(x->numel - i);
+        const REAL *gy = NAME(gather)(g, i, n, rooms[0]);
+        NAME(loss_slopes)
+        (attrs, n, NAME(gather)(x, i, n, rooms[1]), NAME(gather)(target, i, n, rooms[2]),
+         weight ? NAME(gather)(weight, i, n, rooms[3]) : NULL, slopes[0], args->out[1] ? slopes[1] : NULL);
+        for (int k = 0; k < 2; k++) {
+            if (!args->out[k]) continue;
+            for (int64_t j = 0; j < n; j++) slopes[k][j] *= gy[j] * scale;
+            NAME(scatter)(args->out[k], i, n, slopes[k], args->accumulate >> k & 1);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Template of pool.c in one arithmetic (real.inc.h). Gradients are gathered: each element of gx adds up what the windows
+ * over it send back, so it is written once, in a fixed order, by one thread. */
+
+/* ---- channels side by side in memory: vectors of channels ---------------- */
+
+static void NAME(max_pixel)(const pool *p, int64_t n, int64_t oh, int64_t ow, int64_t c, int64_t count)
+{
+    window h = window_at(&p->h, oh), w = window_at(&p->w, ow);
+    REAL best[BLOCK], room[BLOCK];
+    int32_t spare[BLOCK],
+        *at = p->index ? (int32_t *)p->index->data + element(p->index, n, c, oh, ow) : spare;
+    bool first = true;
+
+    for (int64_t ih = h.first; ih < h.end; ih += h.step) {
+        for (int64_t iw = w.first; iw < w.end; iw += w.step) {
+            const REAL *x = NAME(load)(p->x->dtype, address(p->x, n, c, ih, iw), count, room);
+            int32_t pixel = (int32_t)(ih * p->w.in + iw);
+            for (int64_t i = 0; first && i < count; i++) {
+                best[i] = x[i];
+                at[i] = pixel;
+            }
+            for (int64_t i = 0; !first && i < count; i++) {
+                bool take = (x[i] > best[i]) | (x[i] != x[i]);
+                best[i] = take ? x[i] : best[i];
+                at[i] = take ? pixel : at[i];
+            }
+            first = false;
+        }
+    }
+    for (int64_t i = 0; first && i < count; i++) { /* a dilated window can miss a small image */
+        best[i] = -INFINITY;
+        at[i] = -1;
+    }
+    NAME(store)(p->y->dtype, address(p->y, n, c, oh, ow), count, best, false);
+}
+
+static void NAME(avg_pixel)(const pool *p, int64_t n, int64_t oh, int64_t ow, int64_t c, int64_t count)
+{
+    window h = window_at(&p->h, oh), w = window_at(&p->w, ow);
+    REAL sum[BLOCK] = {0}, room[BLOCK], scale = (REAL)average_scale(p, oh, ow);
+
+    for (int64_t ih = h.first; ih < h.end; ih++) {
+        for (int64_t iw = w.first; iw < w.end; iw++) {
+            const REAL *x = NAME(load)(p->x->dtype, address(p->x, n, c, ih, iw), count, room);
+            for (int64_t i = 0; i < count; i++) sum[i] += x[i];
+        }
+    }
+    for (int64_t i = 0; i < count; i++) sum[i] *= scale;
+    NAME(store)(p->y->dtype, address(p->y, n, c, oh, ow), count, sum, false);
+}
+
+static void NAME(gradient_pixel)(const pool *p, int64_t n, int64_t ih, int64_t iw, int64_t c, int64_t count)
+{
+    window h = windows_over(&p->h, ih), w = windows_over(&p->w, iw);
+    REAL sum[BLOCK] = {0}, room[BLOCK];
+    int32_t pixel = (int32_t)(ih * p->w.in + iw);
+
+    for (int64_t oh = h.first; oh < h.end; oh++) {
+        for (int64_t ow = w.first; ow < w.end; ow++) {
+            const REAL *gy = NAME(load)(p->y->dtype, address(p->y, n, c, oh, ow), count, room);
+            if (p->index) {
+                const int32_t *at = (const int32_t *)p->index->data + element(p->index, n, c, oh, ow);
+                for (int64_t i = 0; i < count; i++) sum[i] += at[i] == pixel ? gy[i] : 0;
+            } else {
+                REAL scale = (REAL)average_scale(p, oh, ow);
+                for (int64_t i = 0; i < count; i++) sum[i] += gy[i] * scale;
+            }
+        }
+    }
+    NAME(store)(p->x->dtype, address(p->x, n, c, ih, iw), count, sum, p->add);
+}
+
+/* Runs `pixel` over a row of pixels, in blocks of channels. */
+static void NAME(channels_row)(const pool *p, const light_tensor *over, int64_t row,
+                               void (*pixel)(const pool *, int64_t, int64_t, int64_t, int64_t, int64_t))
+{
+    int64_t channels = over->shape[1], n = row / over->shape[2], h = row % over->shape[2];
+
+    for (int64_t w = 0; w < over->shape[3]; w++)
+        for (int64_t c = 0; c < channels; c += BLOCK)
+            pixel(p, n, h, w, c, channels - c < BLOCK ? channels - c : BLOCK);
+}
+
+/* ---- any strides: plane by plane ----------------------------------------- */
+
+static inline REAL NAME(value)(const light_tensor *t, const char *plane, int64_t h, int64_t w)
+{
+    REAL room;
+    return *NAME(load)(t->dtype, plane + (h * t->strides[2] + w * t->strides[3]) * size_of(t), 1, &room);
+}
+
+static void NAME(forward_plane)(const pool *p, int64_t n, int64_t c)
+{
+    const char *plane = address(p->x, n, c, 0, 0);
+
+    for (int64_t oh = 0; oh < p->h.out; oh++) {
+        window h = window_at(&p->h, oh);
+        for (int64_t ow = 0; ow < p->w.out; ow++) {
+            window w = window_at(&p->w, ow);
+            REAL result = p->max ? -INFINITY : 0;
+            int64_t at = h.first < h.end && w.first < w.end ? h.first * p->w.in + w.first : -1;
+            for (int64_t ih = h.first; ih < h.end; ih += h.step) {
+                for (int64_t iw = w.first; iw < w.end; iw += w.step) {
+                    REAL x = NAME(value)(p->x, plane, ih, iw);
+                    if (!p->max) {
+                        result += x;
+                    } else if (x > result || x != x) {
+                        result = x;
+                        at = ih * p->w.in + iw;
+                    }
+                }
+            }
+            if (!p->max) result *= (REAL)average_scale(p, oh, ow);
+            if (p->index) ((int32_t *)p->index->data)[element(p->index, n, c, oh, ow)] = (int32_t)at;
+            NAME(store)(p->y->dtype, address(p->y, n, c, oh, ow), 1, &result, false);
+        }
+    }
+}
+
+static void NAME(backward_plane)(const pool *p, int64_t n, int64_t c)
+{
+    const char *plane = address(p->y, n, c, 0, 0);
+    const int32_t *index = p->index ? (const int32_t *)p->index->data + element(p->index, n, c, 0, 0) : NULL;
+
+    for (int64_t ih = 0; ih < p->h.in; ih++) {
+        window h = windows_over(&p->h, ih);
+        for (int64_t iw = 0; iw < p->w.in; iw++) {
+            window w = windows_over(&p->w, iw);
+            REAL sum = 0;
+            for (int64_t oh = h.first; oh < h.end; oh++) {
+                for (int64_t ow = w.first; ow < w.end; ow++) {
+                    if (!index)
+                        sum += NAME(value)(p->y, plane, oh, ow) * (REAL)average_scale(p, oh, ow);
+                    else if (index[oh * p->index->strides[2] + ow * p->index->strides[3]] ==
+                             ih * p->w.in + iw)
+                        sum += NAME(value)(p->y, plane, oh, ow);
+                }
+            }
+            NAME(store)(p->x->dtype, address(p->x, n, c, ih, iw), 1, &sum, p->add);
+        }
+    }
+}
+
+/* ---- the whole ------------------------------------------------------------ */
+
+static void NAME(pool_forward)(const pool *p)
+{
+    int64_t rows = p->y->shape[0] * p->y->shape[2], planes = p->y->shape[0] * p->y->shape[1];
+    bool parallel = p->x->numel >= LIGHT_PARALLEL_MIN;
+
+    if (p->channels) {
+#pragma omp parallel for schedule(static) if (parallel)
+        for (int64_t row = 0; row < rows; row++)
+            NAME(channels_row)(p, p->y, row, p->max ? NAME(max_pixel) : NAME(avg_pixel));
+    } else {
+#pragma omp parallel for schedule(static) if (parallel)
+        for (int64_t i = 0; i < planes; i++) NAME(forward_plane)(p, i / p->y->shape[1], i % p->y->shape[1]);
+    }
+}
+
+static void NAME(pool_backward)(const pool *p)
+{
+    int64_t rows = p->x->shape[0] * p->x->shape[2], planes = p->x->shape[0] * p->x->shape[1];
+    bool parallel = p->x->numel >= LIGHT_PARALLEL_MIN;
+
+    if (p->channels) {
+#pragma omp parallel for schedule(static) if (parallel)
+        for (int64_t row = 0; row < rows; row++) NAME(channels_row)(p, p->x, row, NAME(gradient_pixel));
+    } else {
+#pragma omp parallel for schedule(static) if (parallel)
+        for (int64_t i = 0; i < planes; i++) NAME(backward_plane)(p, i / p->x->shape[1], i % p->x->shape[1]);
+    }
+}
