@@ -32,9 +32,9 @@ typedef struct light_checkpoint_list {
 } light_checkpoint_list;
 
 /* Adds a slice that begins at `start` of a global tensor. NULL, NULL: `tensor` is all of it. The part of `name` before
- * the last slash is the group in the file. The tensor itself may be a temporary window, the memory it points to has to
- * stay until light_checkpoint_save has returned. A name may be added several times, with slices that do not overlap
- * and together make the global tensor. */
+ * the last slash is the group in the file. The struct `tensor` is copied, so it may be a temporary window; its storage
+ * has to stay as it is until light_checkpoint_save has returned. A name may be added several times, with slices that do
+ * not overlap and together make the global tensor. */
 light_status light_checkpoint_list_add(light_checkpoint_list *list, const char *name,
                                        const light_tensor *tensor, const light_shape *global_shape,
                                        const int64_t *start);
@@ -66,7 +66,8 @@ typedef struct light_checkpoint_request {
         *also; /* further paths for the same checkpoint, NULL-terminated: hard links where possible */
     const char *const *remove; /* checkpoints to remove once this one is on disk, NULL-terminated */
     bool background; /* return when the tensors are copied; else when all is on disk, without a copy */
-    light_checkpoint_done done; /* called once by save, poll, wait or free, in the thread that calls those */
+    /* Called once by save, poll, wait or free, in the thread that calls those. It may not call them. */
+    light_checkpoint_done done;
     void *user;
 } light_checkpoint_request;
 
@@ -96,6 +97,9 @@ typedef struct light_checkpoint_about {
     uint64_t bytes;
 } light_checkpoint_about;
 light_status light_checkpoint_peek(const char *path, light_checkpoint_about *out);
+
+/* Opens what light_checkpoint_newest would find. */
+light_status light_checkpoint_open_newest(const char *folder, light_checkpoint **out);
 
 /* Removes what saves that were cut off have left in `folder`; those under way, of other processes too, are let alone.
  * Call it before looking for checkpoints. A missing folder is fine. */

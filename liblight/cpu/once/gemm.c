@@ -7,7 +7,6 @@
 #include "cpu/once/gemm.h"
 
 #include "cpu/gemm_kernels.h"
-#include "cpu/once/backend.h"
 #include "cpu/once/scratch.h"
 
 #include <omp.h>
@@ -67,19 +66,24 @@ static bool has_bf16;
 
 bool light_cpu_gemm_isa(int isa)
 {
-    const int best = light_cpu_isa();
-    if (isa < 0) isa = best;
-    if (isa > best) return false;
-    chosen = &light_gemm_kernels_generic;
+    const light_gemm_kernels *k = &light_gemm_kernels_generic;
+    int best = 0;
     has_bf16 = false;
 #ifdef LIGHT_CPU_X86_64
-    if (isa == 1) chosen = &light_gemm_kernels_avx2;
-    if (isa == 2) {
-        chosen = &light_gemm_kernels_avx512;
+    __builtin_cpu_init();
+    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    best = v4 ? 2 : v3 ? 1 : 0;
+    if (isa < 0) isa = best;
+    if (isa == 1 && v3) k = &light_gemm_kernels_avx2;
+    if (isa == 2 && v4) {
+        k = &light_gemm_kernels_avx512;
         has_bf16 = __builtin_cpu_supports("avx512bf16");
     }
 #endif
-    return true;
+    chosen = k;
+    return isa <= best;
 }
 
 /* ---- the plan ----------------------------------------------------------------------------------------------- */
