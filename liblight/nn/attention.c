@@ -13,9 +13,8 @@ static light_status attention_init(light_module *self)
     LIGHT_TRY(light_nn_probability(self, "dropout", o->dropout));
     int64_t e = o->embed_dim;
     if (e % o->heads)
-        return light_fail(LIGHT_ERR_ARGUMENT,
-                          "%s: multihead_attention: %lld heads do not divide embed_dim %lld", self->path,
-                          (long long)o->heads, (long long)e);
+        return light_nn_refuse(self, "%lld heads do not divide embed_dim %lld", (long long)o->heads,
+                               (long long)e);
     double bound = sqrt(6.0 / (double)(3 * e + e)); /* Glorot, Bengio 2010 */
     LIGHT_TRY(light_add_parameter(self, &m->in_proj_weight, "in_proj_weight", LIGHT_SHAPE(3 * e, e),
                                   LIGHT_INIT_UNIFORM(-bound, bound)));

@@ -21,9 +21,8 @@ static light_status check(const light_module *self, int64_t in, int64_t out, con
         LIGHT_TRY(light_nn_positive(self, "1 + padding", p->padding[i] + 1));
     }
     if (in % p->groups || out % p->groups)
-        return light_fail(LIGHT_ERR_ARGUMENT,
-                          "%s: %s: %lld groups do not divide %lld input and %lld output channels", self->path,
-                          self->vtable->name, (long long)p->groups, (long long)in, (long long)out);
+        return light_nn_refuse(self, "%lld groups do not divide %lld input and %lld output channels",
+                               (long long)p->groups, (long long)in, (long long)out);
     return LIGHT_OK;
 }
 

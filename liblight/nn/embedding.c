@@ -29,8 +29,8 @@ static light_status embedding_init(light_module *self)
     LIGHT_TRY(light_nn_positive(self, "width", o->width));
     int64_t padding = padding_row(o);
     if (padding < -1 || padding >= o->rows)
-        return light_fail(LIGHT_ERR_ARGUMENT, "%s: embedding: padding_idx is %lld; the rows are 0 to %lld",
-                          self->path, (long long)padding, (long long)o->rows - 1);
+        return light_nn_refuse(self, "padding_idx is %lld; the rows are 0 to %lld", (long long)padding,
+                               (long long)o->rows - 1);
     LIGHT_TRY(light_add_parameter(self, &m->weight, "weight", LIGHT_SHAPE(o->rows, o->width),
                                   LIGHT_INIT_NORMAL(0, 1)));
     return padding < 0 ? LIGHT_OK : zero_row(m->weight, padding, o->width);

@@ -12,19 +12,9 @@
 #define LIGHT_NN_VTABLE(type, text)                                                                          \
     .size = sizeof(light_module_vtable), .name = text, .instance_size = sizeof(type)
 
-/* "conv1: conv2d: out_channels is 0; it must be at least 1" unless value >= 1. */
-static inline light_status light_nn_positive(const light_module *self, const char *field, int64_t value)
-{
-    if (value >= 1) return LIGHT_OK;
-    return light_fail(LIGHT_ERR_ARGUMENT, "%s: %s: %s is %lld; it must be at least 1", self->path,
-                      self->vtable->name, field, (long long)value);
-}
-
-static inline light_status light_nn_probability(const light_module *self, const char *field, double value)
-{
-    if (value >= 0 && value <= 1) return LIGHT_OK;
-    return light_fail(LIGHT_ERR_ARGUMENT, "%s: %s: %s is %g; it must lie between 0 and 1", self->path,
-                      self->vtable->name, field, value);
-}
+/* LIGHT_ERR_ARGUMENT with "conv1: conv2d: " in front of the text. */
+light_status light_nn_refuse(const light_module *self, const char *format, ...) LIGHT_PRINTF(2, 3);
+light_status light_nn_positive(const light_module *self, const char *field, int64_t value);
+light_status light_nn_probability(const light_module *self, const char *field, double value);
 
 #endif

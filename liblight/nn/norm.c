@@ -135,8 +135,8 @@ static light_status group_norm_init(light_module *self)
     LIGHT_TRY(light_nn_positive(self, "groups", o->groups));
     LIGHT_TRY(light_nn_positive(self, "channels", o->channels));
     if (o->channels % o->groups)
-        return light_fail(LIGHT_ERR_ARGUMENT, "%s: group_norm: %lld groups do not divide %lld channels",
-                          self->path, (long long)o->groups, (long long)o->channels);
+        return light_nn_refuse(self, "%lld groups do not divide %lld channels", (long long)o->groups,
+                               (long long)o->channels);
     o->eps = light_or_default(o->eps, 1e-5);
     if (o->affine == LIGHT_OFF) return LIGHT_OK;
     LIGHT_TRY(light_add_parameter(self, &m->weight, "weight", LIGHT_SHAPE(o->channels), LIGHT_INIT_ONES));

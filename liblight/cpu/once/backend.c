@@ -14,12 +14,14 @@
 
 /* Arrays of kernels, one for each file of cpu/. */
 #define KERNEL_ARRAYS(X)                                                                                     \
+    X(light_conv2d_kernels)                                                                                  \
     X(light_copy_kernels)                                                                                    \
+    X(light_dropout_kernels)                                                                                 \
     X(light_elementwise_kernels)                                                                             \
     X(light_loss_kernels)                                                                                    \
-    X(light_pool_kernels)                                                                                    \
-    X(light_dropout_kernels)                                                                                 \
-    X(light_norm_kernels)
+    X(light_matmul_kernels)                                                                                  \
+    X(light_norm_kernels)                                                                                    \
+    X(light_pool_kernels)
 
 #if defined(LIGHT_CPU_X86_64)
 #define ISAS(X, name) X(name##_generic) X(name##_avx2) X(name##_avx512)
@@ -67,10 +69,17 @@ static isa chosen_isa(void)
     return best;
 }
 
+int light_cpu_isa(void)
+{
+    static int isa = -1; /* asked for by one thread first, before main */
+    if (isa < 0) isa = (int)chosen_isa();
+    return isa;
+}
+
 /* Before main, so that no thread ever sees half a table. */
 __attribute__((constructor)) static void fill_table(void)
 {
-    isa chosen = chosen_isa();
+    int chosen = light_cpu_isa();
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         for (const light_cpu_kernel *k = arrays[i][chosen]; k->kernel; k++) table[k->id] = k->kernel;
 }

@@ -11,4 +11,7 @@ typedef struct light_cpu_kernel {
     light_kernel kernel;
 } light_cpu_kernel;
 
+/* The instruction set that kernels run in: 0 generic, 1 avx2, 2 avx512. */
+int light_cpu_isa(void);
+
 #endif

@@ -7,6 +7,7 @@
 #include "cpu/once/gemm.h"
 
 #include "cpu/gemm_kernels.h"
+#include "cpu/once/backend.h"
 #include "cpu/once/scratch.h"
 
 #include <omp.h>
@@ -66,24 +67,19 @@ static bool has_bf16;
 
 bool light_cpu_gemm_isa(int isa)
 {
-    const light_gemm_kernels *k = &light_gemm_kernels_generic;
-    int best = 0;
+    const int best = light_cpu_isa();
+    if (isa < 0) isa = best;
+    if (isa > best) return false;
+    chosen = &light_gemm_kernels_generic;
     has_bf16 = false;
 #ifdef LIGHT_CPU_X86_64
-    __builtin_cpu_init();
-    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    best = v4 ? 2 : v3 ? 1 : 0;
-    if (isa < 0) isa = best;
-    if (isa == 1 && v3) k = &light_gemm_kernels_avx2;
-    if (isa == 2 && v4) {
-        k = &light_gemm_kernels_avx512;
+    if (isa == 1) chosen = &light_gemm_kernels_avx2;
+    if (isa == 2) {
+        chosen = &light_gemm_kernels_avx512;
         has_bf16 = __builtin_cpu_supports("avx512bf16");
     }
 #endif
-    chosen = k;
-    return isa <= best;
+    return true;
 }
 
 /* ---- the plan ----------------------------------------------------------------------------------------------- */
