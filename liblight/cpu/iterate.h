@@ -96,7 +96,7 @@ static inline void light_iter_init(light_iter *it, const light_tensor *const *op
     light_iter_coalesce(it);
 }
 
-/* The position of an element: one index per dim, and where each operand stands. */
+/* The position of an element (of a walk with elements): one index per dim, and where each operand stands. */
 typedef struct light_cursor {
     int64_t index[LIGHT_MAX_DIMS];
     int64_t offset[LIGHT_ITER_MAX];
@@ -105,6 +105,7 @@ typedef struct light_cursor {
 static inline void light_cursor_at(const light_iter *it, light_cursor *c, int64_t linear)
 {
     memset(c->offset, 0, sizeof c->offset);
+    if (it->numel == 0) return;
     for (int d = it->ndim - 1; d >= 0; d--) {
         c->index[d] = linear % it->shape[d];
         linear /= it->shape[d];

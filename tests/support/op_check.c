@@ -235,14 +235,17 @@ static light_tensor *apply(const problem *p, light_step *s, setting set, light_t
 }
 
 static void compare(const problem *p, setting set, const char *what, const light_tensor *t,
-                    const double *expected, double factor, double times)
+                    const double *expected, bool gradient, double times)
 {
     const op_check *check = p->check;
+    double factor = gradient ? (check->grad_factor > 0 ? check->grad_factor : 32)
+                             : (check->factor > 0 ? check->factor : 8);
     double size = check->size > 0 ? check->size : 1, terms = check->terms > 1 ? (double)check->terms : 1;
     double epsilon = dtype_epsilon((light_dtype)t->dtype) * factor * sqrt(terms);
-    /* 16-bit tensors are computed on in f32, so only the rounding of results counts there. */
+    /* 16-bit tensors are computed on in f32, so for values only their own rounding counts; gradients may be added up
+     * from rounded ones. */
     if (t->dtype == LIGHT_BF16 || t->dtype == LIGHT_F16)
-        epsilon = dtype_epsilon((light_dtype)t->dtype) * fmax(1, factor / 8);
+        epsilon = dtype_epsilon((light_dtype)t->dtype) * fmax(1, factor / 8) * (gradient ? sqrt(terms) : 1);
     double *got = new_doubles(t->numel);
     read_doubles(t, got);
     for (int64_t i = 0; i < t->numel; i++) {
@@ -267,7 +270,7 @@ static void check_output(const problem *p, setting set, const light_tensor *y)
         fail_msg("%s: dtype %s instead of %s", check->name, light_dtype_name(light_dtype_of(y)),
                  light_dtype_name(dtype));
     check_guard(check, y);
-    if (check->reference) compare(p, set, "value", y, p->expected, check->factor > 0 ? check->factor : 8, 1);
+    if (check->reference) compare(p, set, "value", y, p->expected, false, 1);
 }
 
 static void run_backward(const problem *p, light_step *s, light_tensor *y)
@@ -278,14 +281,13 @@ static void run_backward(const problem *p, light_step *s, light_tensor *y)
 
 static void check_grads(const problem *p, setting set, light_tensor **leaves, double times)
 {
-    double factor = p->check->grad_factor > 0 ? p->check->grad_factor : 32;
     for (int i = 0; i < p->count; i++) {
         if (!differentiable(&p->check->in[i])) continue;
         light_tensor *grad = light_grad(leaves[i]);
         char what[32];
         snprintf(what, sizeof what, "gradient %d at", i);
         if (!grad) fail_msg("%s: no gradient of input %d", p->check->name, i);
-        compare(p, set, what, grad, p->grads[i], factor, times);
+        compare(p, set, what, grad, p->grads[i], true, times);
     }
 }
 

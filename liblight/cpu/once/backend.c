@@ -21,7 +21,8 @@
     X(light_loss_kernels)                                                                                    \
     X(light_matmul_kernels)                                                                                  \
     X(light_norm_kernels)                                                                                    \
-    X(light_pool_kernels)
+    X(light_pool_kernels)                                                                                    \
+    X(light_reduce_kernels)
 
 #if defined(LIGHT_CPU_X86_64)
 #define ISAS(X, name) X(name##_generic) X(name##_avx2) X(name##_avx512)
