@@ -54,7 +54,7 @@
     X(GROUP_NORM)      /* x[N, C, ..], [w], [b] > y, mean[N, groups], rstd[N, groups]  group_norm */                    \
     X(GROUP_NORM_BACKWARD) /* gy, x, [w], mean, rstd > [gx], [gw], [gb]  group_norm */                                   \
     /* indexing; an index out of range is an error that names it */                                                      \
-    X(EMBEDDING)       /* w, index > y               embedding */                                                        \
+    X(EMBEDDING)       /* w, index > y               embedding; all contiguous */                                                        \
     X(EMBEDDING_BACKWARD) /* gy, index > gw          embedding */                                                        \
     X(GATHER)          /* x, index > y               gather */                                                           \
     X(SCATTER_ADD)     /* src, index > out           gather: out[.. index ..] += src (out is ready) */                   \

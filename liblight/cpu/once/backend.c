@@ -18,6 +18,7 @@
     X(light_copy_kernels)                                                                                    \
     X(light_dropout_kernels)                                                                                 \
     X(light_elementwise_kernels)                                                                             \
+    X(light_embedding_kernels)                                                                               \
     X(light_loss_kernels)                                                                                    \
     X(light_matmul_kernels)                                                                                  \
     X(light_norm_kernels)                                                                                    \
