@@ -11,6 +11,7 @@ const light_extension light_extensions[] = {
     {.name = "model_summary", .callback = &light_model_summary_vtable},
     {.name = "progress_bar", .callback = &light_progress_bar_vtable},
     {.name = "learning_curve", .callback = &light_learning_curve_vtable},
+    {.name = "prediction_writer", .callback = &light_prediction_writer_vtable},
     {.name = "csv", .logger = &light_csv_logger_vtable},
     {.name = NULL},
 };

@@ -12,6 +12,7 @@ extern const light_callback_vtable light_learning_rate_monitor_vtable;
 extern const light_callback_vtable light_model_summary_vtable;
 extern const light_callback_vtable light_progress_bar_vtable;
 extern const light_callback_vtable light_learning_curve_vtable;
+extern const light_callback_vtable light_prediction_writer_vtable;
 extern const light_logger_vtable light_csv_logger_vtable;
 
 #endif

@@ -95,6 +95,12 @@ void light_progress_line(const char *text, bool stay)
     pthread_mutex_unlock(&lock);
 }
 
+void light_output(const char *text)
+{
+    fputs(text, stdout);
+    fflush(stdout);
+}
+
 void light_message(light_message_level level, const char *format, ...)
 {
     char text[TEXT_BYTES];

@@ -15,4 +15,7 @@ void light_progress_line(const char *text, bool stay);
 /* Lines that do not stay are shown: standard error is a terminal, no sink has taken over, messages are not off. */
 bool light_progress_is_live(void);
 
+/* Text for standard output: what a command line was asked to print. */
+void light_output(const char *text);
+
 #endif

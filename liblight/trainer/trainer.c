@@ -120,9 +120,20 @@ static void order_callbacks(light_trainer *t)
     memcpy(t->callbacks, sorted, (size_t)n * sizeof *sorted);
 }
 
+/* A callback that could not be made is a NULL in the list, which must not end it silently. */
+static light_status check_list(const light_trainer_options *o)
+{
+    for (int i = 1; i < LIGHT_MAX_CALLBACKS; i++)
+        if (o->callbacks[i] && !o->callbacks[i - 1])
+            return light_fail(LIGHT_ERR_ARGUMENT, "callback %d is NULL (it could not be made: %s)", i - 1,
+                              light_error_message());
+    return LIGHT_OK;
+}
+
 static light_status add_extensions(light_trainer *t)
 {
     const light_trainer_options *o = &t->options;
+    LIGHT_TRY(check_list(o));
     if (!o->barebones) {
         for (int i = 0; i < LIGHT_MAX_CALLBACKS && o->callbacks[i]; i++)
             LIGHT_TRY(add_callback(t, o->callbacks[i]));
@@ -142,6 +153,13 @@ static light_status add_extensions(light_trainer *t)
 
 /* ---- life --------------------------------------------------------------- */
 
+/* What was given to a trainer that could not be made is freed as the trainer would have done it. */
+static void free_extensions(const light_trainer_options *options)
+{
+    for (int i = 0; i < LIGHT_MAX_CALLBACKS; i++) light_callback_free(options->callbacks[i]);
+    for (int i = 0; i < LIGHT_MAX_LOGGERS; i++) light_logger_free(options->loggers[i]);
+}
+
 static light_trainer *new_trainer(const light_trainer_options *options, bool as_they_stand)
 {
     light_trainer *t = light_calloc(1, sizeof *t);
@@ -149,6 +167,8 @@ static light_trainer *new_trainer(const light_trainer_options *options, bool as_
     light_status status = light_trainer_resolve(t, options, as_they_stand);
     if (status == LIGHT_OK) status = add_extensions(t);
     if (status == LIGHT_OK) return t;
+    free_extensions(options);
+    t->n_callbacks = t->n_loggers = 0;
     light_trainer_free(t);
     return NULL;
 }
@@ -167,7 +187,6 @@ void light_trainer_free(light_trainer *t)
 {
     if (!t) return;
     light_checkpoint_writer_free(t->writer); /* may still tell callbacks */
-    /* What was given is freed too when the trainer could not be made. */
     for (int i = 0; i < t->n_callbacks; i++) light_callback_free(t->callbacks[i].callback);
     for (int i = 0; i < t->n_loggers; i++) light_logger_free(t->loggers[i].logger);
     for (int i = 0; i < t->n_saves; i++) light_free(t->saves[i].path);
