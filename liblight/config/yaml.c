@@ -105,7 +105,7 @@ static light_status read_section(reader *r, const char *section)
         if (r->event.type != YAML_SCALAR_EVENT) return expected(r, section, "the name of an option");
         light_config_section *found;
         size_t line = line_of(r);
-        snprintf(name, sizeof name, "%s.%s", section, scalar(r));
+        snprintf(name, sizeof name, "%.63s.%.180s", section, scalar(r));
         if (!light_config_find(r->config, name, &found)) return unknown(r, name, line);
         LIGHT_TRY(next(r));
         LIGHT_TRY(set_value(r, name, line));
@@ -120,7 +120,7 @@ static light_status read_sections(reader *r)
         if (r->event.type == YAML_MAPPING_END_EVENT) return LIGHT_OK;
         if (r->event.type != YAML_SCALAR_EVENT) return expected(r, "top level", "the name of a section");
         size_t line = line_of(r);
-        snprintf(name, sizeof name, "%s", scalar(r));
+        snprintf(name, sizeof name, "%.250s", scalar(r));
         light_config_section *section = light_config_section_find(r->config, name), *ignored;
         bool option = light_config_find(r->config, name, &ignored) != NULL;
         if (!section && !option) {
