@@ -89,6 +89,10 @@ light_tensor *light_alias(light_step *s, light_tensor *t);
 /* A window on t: same storage (counted once more), new shape and strides; data_offset in elements. Not on the tape. */
 light_tensor *light_step_view(light_step *s, light_tensor *t, light_shape shape, const int64_t *strides,
                               int64_t offset);
+/* A window on all of t. */
+light_tensor *light_alias_view(light_step *s, light_tensor *t);
+/* One reference more to memory. */
+void light_storage_ref(light_storage *storage);
 /* t expanded to `shape` with zero strides, aligned at the last dim. Not on the tape. */
 light_tensor *light_step_expanded(light_step *s, light_tensor *t, light_shape shape);
 /* t itself (one reference more) when row-major, else a row-major copy. Not on the tape. */

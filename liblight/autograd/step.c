@@ -266,6 +266,11 @@ light_tensor *light_step_view(light_step *s, light_tensor *t, light_shape shape,
     return view;
 }
 
+light_tensor *light_alias_view(light_step *s, light_tensor *t)
+{
+    return light_step_view(s, t, light_shape_of(t), t->strides, 0);
+}
+
 light_tensor *light_step_expanded(light_step *s, light_tensor *t, light_shape shape)
 {
     int64_t strides[LIGHT_MAX_DIMS];

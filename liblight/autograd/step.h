@@ -34,7 +34,6 @@ struct light_step {
 void light_step_draw(light_step *s, uint64_t rng[2]);
 /* Records light_error_message() as the step's failure, with module path and operation, unless there is one already. */
 light_status light_step_record(light_step *s, light_status status);
-void light_storage_ref(light_storage *storage);
 void light_storage_unref(light_step *s, light_storage *storage);
 /* Drops the user's hold on all storages made since `since` (NULL: all), except `keep`. */
 void light_step_drop_users(light_step *s, const light_storage *since, const light_storage *keep);
