@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The vtables that ship; each is defined in the file of its name. */
+/* The callbacks that ship; each is defined in the file of its name. */
 #ifndef LIGHT_CALLBACKS_BUILTIN_H
 #define LIGHT_CALLBACKS_BUILTIN_H
 
 #include <light/callback.h>
-#include <light/logger.h>
 
 extern const light_callback_vtable light_model_checkpoint_vtable;
 extern const light_callback_vtable light_early_stopping_vtable;
@@ -13,6 +12,5 @@ extern const light_callback_vtable light_model_summary_vtable;
 extern const light_callback_vtable light_progress_bar_vtable;
 extern const light_callback_vtable light_learning_curve_vtable;
 extern const light_callback_vtable light_prediction_writer_vtable;
-extern const light_logger_vtable light_csv_logger_vtable;
 
 #endif

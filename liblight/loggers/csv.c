@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CSV logger: metrics.csv, one row a step. The last row stays open: what is logged at the same step joins it. */
-#include "callbacks/builtin.h"
+#include "loggers/builtin.h"
 
 #include "base/file.h"
 #include "base/memory.h"

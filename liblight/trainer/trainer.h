@@ -248,7 +248,7 @@ void light_signals_restore(void);
 int light_signals_pending(void); /* the signal that asked to stop, or 0 */
 
 /* The callbacks and loggers that are known by name, for flags and the command line. The table is made by those who
- * implement them (callbacks/builtin.c); it ends with a name of NULL. */
+ * implement them (config/extensions.c); it ends with a name of NULL. */
 typedef struct light_extension {
     const char *name; /* "early_stopping" */
     const light_callback_vtable *callback;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The callbacks and loggers that ship, by the names that flags and configuration files use. */
 #include "callbacks/builtin.h"
+#include "loggers/builtin.h"
 
 #include "trainer/trainer.h"
 
