@@ -139,7 +139,6 @@ static light_status set_up(light_loader *loader)
         return light_fail(LIGHT_ERR_ARGUMENT, "the dataset %s is empty", loader->dataset->vtable->name);
     }
     if (o->sampler.at && o->sampler.length > 0) loader->length = o->sampler.length;
-    if (o->prefetch == 0) o->prefetch = 2 * o->num_workers;
     LIGHT_TRY(divide(loader));
     /* "All in one batch" may be asked for with any large number. */
     if (!loader->is_stream && o->batch_size > loader->length) o->batch_size = loader->length;

@@ -281,7 +281,7 @@ typedef struct light_loader_options {
     bool shuffle;       /* a new random order in every epoch: a function of (seed, epoch) */
     int num_workers;    /* threads; 0 loads in the calling thread */
     bool drop_last;     /* leaves out a last batch that is not full */
-    int prefetch;       /* batches that may be ready ahead; default 2 a worker */
+    int prefetch;       /* batches that may be ready ahead; default 2 a worker, small ones more */
     light_transform transform;
     light_collate collate;
     light_sampler sampler; /* instead of shuffle */
