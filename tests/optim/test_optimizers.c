@@ -263,6 +263,66 @@ static void test_lion(void **state)
     both(light_lion_with, o, o, lion);
 }
 
+/* ---- what PyTorch 2.15 gave ---------------------------------------------- */
+
+typedef struct {
+    light_module base;
+    light_tensor *p;
+} three;
+
+static light_status three_init(light_module *self)
+{
+    return light_add_parameter(self, &((three *)self)->p, "p", LIGHT_SHAPE(3), LIGHT_INIT_ZEROS);
+}
+
+static void expect_torch(light_optimizer *(*make_optimizer)(light_parameter_set,
+                                                            const light_optimizer_options *),
+                         light_optimizer_options o, double a, double b, double c)
+{
+    const light_module_vtable vtable = {LIGHT_MODULE(three), .init = three_init};
+    const double start[] = {0.5, -1.25, 2.0}, want[] = {a, b, c};
+    double g[3], have[3];
+    three *m = (three *)light_module_new(&vtable);
+    m->base.dtype = LIGHT_F64;
+    assert_int_equal(light_module_build(&m->base, 1), LIGHT_OK);
+    assert_int_equal(light_tensor_write(m->p, LIGHT_F64, start, sizeof start), LIGHT_OK);
+    light_optimizer *opt = make_optimizer(light_parameters(&m->base), &o);
+    assert_non_null(opt);
+    for (int t = 0; t < 10; t++) {
+        for (int i = 0; i < 3; i++) g[i] = 0.3 * (i + 1) * sin(1.0 * t + i) + 0.1;
+        set_grad(m->p, g);
+        assert_int_equal(light_optimizer_step_now(opt, NULL), LIGHT_OK);
+    }
+    assert_int_equal(light_tensor_read(m->p, LIGHT_F64, have, sizeof have), LIGHT_OK);
+    for (int i = 0; i < 3; i++) assert_near(have[i], want[i], 64 * DBL_EPSILON);
+    light_optimizer_free(opt);
+    light_module_free(&m->base);
+}
+
+static void test_the_numbers_are_pytorchs(void **state)
+{
+    (void)state;
+    expect_torch(light_sgd_with, OPTIONS(.lr = 0.1, .momentum = 0.9, .dampening = 0.1, .weight_decay = 0.01),
+                 -0.07349411961614283, -2.00752236617144, 1.3905068561584113);
+    expect_torch(light_sgd_with, OPTIONS(.lr = 0.1, .momentum = 0.9, .nesterov = true, .weight_decay = 0.01),
+                 -0.22554464196972732, -2.1346597886847354, 1.3746479077359983);
+    expect_torch(light_adam_with, OPTIONS(.lr = 0.1, .weight_decay = 0.01), -0.17524577641119887,
+                 -1.741323689856046, 1.7066290990018982);
+    expect_torch(light_adam_with, OPTIONS(.lr = 0.1, .betas = {0.8, 0.7}, .amsgrad = true),
+                 -0.09322915250681482, -1.7049671068774068, 1.7663501862010373);
+    expect_torch(light_adamw_with, OPTIONS(.lr = 0.1, .weight_decay = 0.1), -0.18558688920138508,
+                 -1.614207934552364, 1.5543162932595422);
+    expect_torch(light_adamw_with, OPTIONS(.lr = 0.1, .weight_decay = 0.1, .amsgrad = true, .maximize = true),
+                 1.0899654197628923, -0.6467472529696465, 2.063212006775675);
+    expect_torch(light_rmsprop_with, OPTIONS(.lr = 0.05, .weight_decay = 0.01), -1.29600648485556,
+                 -2.223152213350259, 1.605310029401663);
+    expect_torch(light_rmsprop_with, OPTIONS(.lr = 0.05, .momentum = 0.6, .centered = true, .alpha = 0.9),
+                 -0.9609639796900915, -2.126791342356515, 1.6191814385728225);
+    expect_torch(light_adagrad_with,
+                 OPTIONS(.lr = 0.3, .lr_decay = 0.1, .weight_decay = 0.01, .initial_accumulator_value = 0.2),
+                 -0.013367090614180656, -1.6890261525404942, 1.7802094338777583);
+}
+
 /* ---- factor, runs, skipping --------------------------------------------- */
 
 static void test_the_factor_scales_gradients(void **state)
@@ -485,6 +545,7 @@ int main(void)
         cmocka_unit_test(test_rmsprop),
         cmocka_unit_test(test_adagrad),
         cmocka_unit_test(test_lion),
+        cmocka_unit_test(test_the_numbers_are_pytorchs),
         cmocka_unit_test(test_the_factor_scales_gradients),
         cmocka_unit_test(test_neighbours_make_one_run),
         cmocka_unit_test(test_parameters_without_gradient_are_skipped),

@@ -19,10 +19,13 @@
     X(light_dropout_kernels)                                                                                 \
     X(light_elementwise_kernels)                                                                             \
     X(light_embedding_kernels)                                                                               \
+    X(light_flat_kernels)                                                                                    \
     X(light_loss_kernels)                                                                                    \
     X(light_matmul_kernels)                                                                                  \
     X(light_norm_kernels)                                                                                    \
+    X(light_optimizer_kernels)                                                                               \
     X(light_pool_kernels)                                                                                    \
+    X(light_random_kernels)                                                                                  \
     X(light_reduce_kernels)
 
 #if defined(LIGHT_CPU_X86_64)

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Passes over flat gradients: sum of squares, scaling, limits, the search for what is not finite. */
+#include "cpu/isa.h"
+#include "cpu/once/backend.h"
+#include "cpu/parallel.h"
+#include "cpu/real.h"
+
+enum { BLOCK = 512, MOST_PARTS = 256 };
+
+/* ---- sum of squares: in double, in parts that depend on the length only -- */
+
+static double squares_f32(const float *x, int64_t n)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+static double squares_f64(const double *x, int64_t n)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) sum += x[i] * x[i];
+    return sum;
+}
+
+static double squares_part(const light_tensor *x, int64_t from, int64_t to)
+{
+    const char *data = x->data + from * (int64_t)light_dtype_size((light_dtype)x->dtype);
+    float room[BLOCK];
+    double sum = 0;
+
+    if (x->dtype == LIGHT_F32) return squares_f32((const float *)data, to - from);
+    if (x->dtype == LIGHT_F64) return squares_f64((const double *)data, to - from);
+    for (int64_t first = from; first < to; first += BLOCK) {
+        int64_t n = to - first < BLOCK ? to - first : BLOCK;
+        light_to_f32(x->dtype, x->data + 2 * first, n, room);
+        sum += squares_f32(room, n);
+    }
+    return sum;
+}
+
+static light_status sum_squares(const light_kernel_args *args)
+{
+    const light_tensor *x = args->in[0];
+    light_tensor *out = args->out[0];
+    int64_t parts = light_part_count(x->numel, LIGHT_PARALLEL_MIN / 2, MOST_PARTS);
+    double sums[MOST_PARTS];
+
+#pragma omp parallel for schedule(static) if (parts > 1)
+    for (int64_t i = 0; i < parts; i++)
+        sums[i] = squares_part(x, light_part_at(x->numel, parts, i), light_part_at(x->numel, parts, i + 1));
+    double sum = args->accumulate ? light_load_one(out->data, (light_dtype)out->dtype) : 0;
+    for (int64_t i = 0; i < parts; i++) sum += sums[i];
+    light_store_one(out->data, (light_dtype)out->dtype, sum);
+    return LIGHT_OK;
+}
+
+/* ---- all finite ---------------------------------------------------------- */
+
+static bool finite_f32(const float *x, int64_t n)
+{
+    int bad = 0;
+#pragma omp simd reduction(| : bad)
+    for (int64_t i = 0; i < n; i++) bad |= !(x[i] - x[i] == 0);
+    return !bad;
+}
+
+static bool finite_f64(const double *x, int64_t n)
+{
+    int bad = 0;
+    for (int64_t i = 0; i < n; i++) bad |= !(x[i] - x[i] == 0);
+    return !bad;
+}
+
+static bool finite_part(const light_tensor *x, int64_t from, int64_t to)
+{
+    const char *data = x->data + from * (int64_t)light_dtype_size((light_dtype)x->dtype);
+    float room[BLOCK];
+    bool fine = true;
+
+    if (x->dtype == LIGHT_F32) return finite_f32((const float *)data, to - from);
+    if (x->dtype == LIGHT_F64) return finite_f64((const double *)data, to - from);
+    for (int64_t first = from; first < to && fine; first += BLOCK) {
+        int64_t n = to - first < BLOCK ? to - first : BLOCK;
+        light_to_f32(x->dtype, x->data + 2 * first, n, room);
+        fine = finite_f32(room, n);
+    }
+    return fine;
+}
+
+static light_status all_finite(const light_kernel_args *args)
+{
+    const light_tensor *x = args->in[0];
+    float *out = (float *)args->out[0]->data;
+    int64_t parts = light_part_count(x->numel, LIGHT_PARALLEL_MIN / 2, MOST_PARTS);
+    int bad = args->accumulate && *out == 0;
+
+#pragma omp parallel for schedule(static) reduction(| : bad) if (parts > 1)
+    for (int64_t i = 0; i < parts; i++)
+        bad |= !finite_part(x, light_part_at(x->numel, parts, i), light_part_at(x->numel, parts, i + 1));
+    *out = bad ? 0 : 1;
+    return LIGHT_OK;
+}
+
+/* ---- in place ------------------------------------------------------------ */
+
+typedef struct change {
+    light_tensor *x;
+    double number;
+    bool limit; /* to [-number, number], else times number */
+} change;
+
+static void change_f32(float *x, int64_t n, float number, bool limit)
+{
+    if (!limit)
+        for (int64_t i = 0; i < n; i++) x[i] *= number;
+    else /* what is not a number stays so */
+        for (int64_t i = 0; i < n; i++) x[i] = x[i] > number ? number : x[i] < -number ? -number : x[i];
+}
+
+static void change_f64(double *x, int64_t n, double number, bool limit)
+{
+    if (!limit)
+        for (int64_t i = 0; i < n; i++) x[i] *= number;
+    else
+        for (int64_t i = 0; i < n; i++) x[i] = x[i] > number ? number : x[i] < -number ? -number : x[i];
+}
+
+static void change_part(void *context, int64_t from, int64_t to)
+{
+    const change *c = context;
+    light_tensor *x = c->x;
+    float room[BLOCK];
+
+    if (x->dtype == LIGHT_F32) {
+        change_f32((float *)x->data + from, to - from, (float)c->number, c->limit);
+        return;
+    }
+    if (x->dtype == LIGHT_F64) {
+        change_f64((double *)x->data + from, to - from, c->number, c->limit);
+        return;
+    }
+    for (int64_t first = from; first < to; first += BLOCK) {
+        int64_t n = to - first < BLOCK ? to - first : BLOCK;
+        light_to_f32(x->dtype, x->data + 2 * first, n, room);
+        change_f32(room, n, (float)c->number, c->limit);
+        LIGHT_ISA(light_from_f32)(x->dtype, x->data + 2 * first, n, room, false);
+    }
+}
+
+static light_status scale(const light_kernel_args *args)
+{
+    change c = {.x = args->out[0], .number = *(const float *)args->in[1]->data};
+    /* The common case, a norm below the limit, costs no pass. */
+    if (c.number != 1) light_parallel(c.x->numel, 1, change_part, &c);
+    return LIGHT_OK;
+}
+
+static light_status clamp_flat(const light_kernel_args *args)
+{
+    const light_fill_attrs *attrs = args->attrs;
+    change c = {.x = args->out[0], .number = attrs->value, .limit = true};
+    light_parallel(c.x->numel, 1, change_part, &c);
+    return LIGHT_OK;
+}
+
+const light_cpu_kernel LIGHT_ISA(light_flat_kernels)[] = {
+    {LIGHT_KERNEL_SUM_SQUARES, sum_squares},
+    {LIGHT_KERNEL_ALL_FINITE, all_finite},
+    {LIGHT_KERNEL_SCALE, scale},
+    {LIGHT_KERNEL_CLAMP_FLAT, clamp_flat},
+    {LIGHT_KERNEL_COUNT, NULL},
+};
