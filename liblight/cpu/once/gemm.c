@@ -121,10 +121,11 @@ static void plan_gemm(gemm_plan *p, const light_gemm_args *g)
     const bool direct = p->in_size >= 4 && !p->narrow;
     p->nr = 2 * p->family->vl;
     p->mr = ceil_div(g->m, ceil_div(g->m, p->family->mr));
-    /* Rows a multiple of 4 KiB apart share their cache sets: then packing pays even for few columns. */
+    /* Tiles read f32 and f64 where they lie as fast as packed. Packing pays where rows a multiple of 4 KiB apart would
+     * fight for their cache sets, for a transposed B, and for a B that many rows of A go over. */
     const int64_t a_step = g->lda * p->in_size, b_step = g->ldb * p->in_size;
-    p->pack_a = !direct || g->n > 2 * p->nr || (!g->trans_a && a_step % 4096 == 0 && p->mr > 4);
-    p->pack_b = !direct || g->trans_b || (g->m > 3 * p->mr && (g->k * b_step > 32768 || b_step % 4096 == 0));
+    p->pack_a = !direct || (a_step % 4096 == 0 && g->n > 4 * p->nr);
+    p->pack_b = !direct || g->trans_b || g->m > (b_step % 4096 == 0 ? 8 : 32) * p->mr;
 
     p->kc = KC_BYTES / p->packed_size * p->unit;
     p->kc = g->k <= p->kc + p->kc / 2 ? (g->k > 0 ? g->k : 1)
