@@ -200,10 +200,9 @@ static void NAME(strip_parts)(void *context, int64_t from, int64_t to)
 {
     const NAME(strip_work) *k = context;
     int64_t rows = k->w->reduced.numel;
-    for (int64_t i = from; i < to; i++)
-        NAME(strip)
-        (k->w, k->p, k->offset, k->n, light_part_at(rows, k->parts, i), light_part_at(rows, k->parts, i + 1),
-         k->centers, k->totals[i]);
+    for (int64_t i = from; i < to; i++) NAME(strip)
+    (k->w, k->p, k->offset, k->n, light_part_at(rows, k->parts, i), light_part_at(rows, k->parts, i + 1),
+     k->centers, k->totals[i]);
 }
 
 static void NAME(whole_strip)(const plan *w, pass p, int64_t offset, int64_t n, const T *centers,

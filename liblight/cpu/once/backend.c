@@ -26,7 +26,9 @@
     X(light_optimizer_kernels)                                                                               \
     X(light_pool_kernels)                                                                                    \
     X(light_random_kernels)                                                                                  \
-    X(light_reduce_kernels)
+    X(light_reduce_kernels)                                                                                  \
+    X(light_scan_kernels)                                                                                    \
+    X(light_softmax_kernels)
 
 #if defined(LIGHT_CPU_X86_64)
 #define ISAS(X, name) X(name##_generic) X(name##_avx2) X(name##_avx512)
