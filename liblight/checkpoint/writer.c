@@ -172,6 +172,8 @@ light_status light_checkpoint_wait(light_checkpoint_writer *writer)
 {
     if (!writer->busy) return LIGHT_OK;
     if (writer->threaded) pthread_join(writer->thread, NULL);
+    /* A small save can end while the call that started it has not returned yet. */
+    if (writer->total_seconds < writer->blocked_seconds) writer->total_seconds = writer->blocked_seconds;
     light_checkpoint_result result = {.path = writer->path,
                                       .status = writer->status,
                                       .message = writer->message,
