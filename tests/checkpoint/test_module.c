@@ -8,7 +8,7 @@ typedef struct inner {
     light_module base;
     light_tensor *weight, *bias, *mean, *scratch;
     int width;
-    bool half;
+    bool precise;
 } inner;
 
 static light_status inner_init(light_module *self)
@@ -18,7 +18,7 @@ static light_status inner_init(light_module *self)
     LIGHT_TRY(
         light_add_parameter(self, &m->weight, "weight", LIGHT_SHAPE(m->width, 4), LIGHT_INIT_UNIFORM(-1, 1)));
     LIGHT_TRY(light_add_parameter(self, &m->bias, "bias", LIGHT_SHAPE(m->width), LIGHT_INIT_NORMAL(0, 1)));
-    light_dtype dtype = m->half ? LIGHT_F64 : LIGHT_F32;
+    light_dtype dtype = m->precise ? LIGHT_F64 : LIGHT_F32;
     LIGHT_TRY(light_add_buffer(self, &m->mean, "mean", LIGHT_SHAPE(m->width), dtype, LIGHT_INIT_ZEROS, true));
     return light_add_buffer(self, &m->scratch, "scratch", LIGHT_SHAPE(5), LIGHT_F32, LIGHT_INIT_ZEROS, false);
 }
@@ -28,7 +28,7 @@ static const light_module_vtable inner_vtable = {LIGHT_MODULE(inner), .init = in
 /* What makes one model differ from another. */
 static struct {
     int width;
-    bool half, more;
+    bool precise, more;
 } shape_of_model;
 
 typedef struct model {
@@ -37,10 +37,10 @@ typedef struct model {
     light_tensor *tied;
 } model;
 
-static light_status add_inner(model *m, inner *child, const char *name, int width, bool half)
+static light_status add_inner(model *m, inner *child, const char *name, int width, bool precise)
 {
     child->width = width;
-    child->half = half;
+    child->precise = precise;
     return light_module_add(&child->base, &inner_vtable, &m->base, name);
 }
 
@@ -49,16 +49,16 @@ static light_status model_init(light_module *self)
     model *m = (model *)self;
     LIGHT_TRY(add_inner(m, &m->first, "first", 3, false));
     LIGHT_TRY(add_inner(m, &m->second, shape_of_model.more ? "other" : "second", shape_of_model.width,
-                        shape_of_model.half));
+                        shape_of_model.precise));
     if (shape_of_model.more) LIGHT_TRY(add_inner(m, &m->third, "third", 3, false));
     return light_tie_parameter(self, &m->tied, "tied", m->first.weight);
 }
 
 static const light_module_vtable model_vtable = {LIGHT_MODULE(model), .init = model_init};
 
-static light_module *new_model(int width, bool half, bool more, uint64_t seed)
+static light_module *new_model(int width, bool precise, bool more, uint64_t seed)
 {
-    shape_of_model.width = width, shape_of_model.half = half, shape_of_model.more = more;
+    shape_of_model.width = width, shape_of_model.precise = precise, shape_of_model.more = more;
     light_module *m = light_module_new(&model_vtable);
     assert_non_null(m);
     assert_ok(light_module_build(m, seed));
@@ -112,7 +112,7 @@ static void weights_come_back(void **unused)
 static void another_model_is_told_in_full(void **unused)
 {
     (void)unused;
-    double before[2 * VALUES + 12], after[2 * VALUES + 12];
+    double before[2 * VALUES + 12] = {0}, after[2 * VALUES + 12] = {0};
     light_module *saved = new_model(3, false, false, 1);
     assert_ok(light_checkpoint_save_module(saved, at("other")));
     light_module_free(saved);
@@ -146,11 +146,11 @@ static void another_model_is_told_in_full(void **unused)
     light_module_free(again);
 
     /* Another dtype: an error when strict, a conversion when not. */
-    light_module *half = new_model(3, true, false, 2);
-    assert_int_equal(light_checkpoint_load_module(half, at("other"), true), LIGHT_ERR_FORMAT);
+    light_module *precise = new_model(3, true, false, 2);
+    assert_int_equal(light_checkpoint_load_module(precise, at("other"), true), LIGHT_ERR_FORMAT);
     assert_message("1 different: model/second.mean");
-    assert_ok(light_checkpoint_load_module(half, at("other"), false));
-    light_module_free(half);
+    assert_ok(light_checkpoint_load_module(precise, at("other"), false));
+    light_module_free(precise);
 }
 
 /* Hundreds of names make one line of bearable length. */
@@ -188,7 +188,7 @@ static void long_lists_are_cut(void **unused)
 static void modules_have_to_be_built(void **unused)
 {
     (void)unused;
-    shape_of_model.width = 3, shape_of_model.half = shape_of_model.more = false;
+    shape_of_model.width = 3, shape_of_model.precise = shape_of_model.more = false;
     light_module *m = light_module_new(&model_vtable);
     assert_non_null(m);
     assert_int_equal(light_checkpoint_save_module(m, at("unbuilt")), LIGHT_ERR_STATE);
