@@ -41,6 +41,32 @@ light_like_slot light_grad_slot_like(light_step *s, light_node *node, int i, con
     return result;
 }
 
+bool light_has_rows(const light_tensor *t)
+{
+    return t->shape[t->ndim - 1] == 1 || t->strides[t->ndim - 1] == 1;
+}
+
+light_tensor *light_step_rows(light_step *s, light_tensor *t)
+{
+    return light_has_rows(t) ? light_step_view(s, t, light_shape_of(t), t->strides, 0)
+                             : light_step_contiguous(s, t);
+}
+
+light_like_slot light_grad_slot_rows(light_step *s, light_node *node, int i)
+{
+    light_like_slot result = {.slot = light_grad_slot(s, node, i)};
+    light_tensor *t = result.slot.tensor;
+
+    if (!t) return result;
+    result.tensor = t;
+    result.accumulate = result.slot.accumulate;
+    if (light_has_rows(t)) return result;
+    result.tensor =
+        light_step_tensor(s, (light_spec){.dtype = light_dtype_of(t), .shape = light_shape_of(t)});
+    result.accumulate = 0;
+    return result;
+}
+
 light_status light_slot_finish(light_step *s, light_like_slot *slot)
 {
     light_status status;

@@ -20,6 +20,12 @@ typedef struct light_like_slot {
     light_slot slot;
 } light_like_slot;
 light_like_slot light_grad_slot_like(light_step *s, light_node *node, int i, const light_tensor *like);
+
+/* The same for kernels that want no more than that the last dim's elements are neighbours. */
+bool light_has_rows(const light_tensor *t);
+light_tensor *light_step_rows(light_step *s, light_tensor *t);
+light_like_slot light_grad_slot_rows(light_step *s, light_node *node, int i);
+
 light_status light_slot_finish(light_step *s, light_like_slot *slot);
 
 #endif

@@ -63,9 +63,10 @@
     X(ONE_HOT)         /* index > y(i64)             one_hot */                                                          \
     /* dropout, attention */                                                                                             \
     X(DROPOUT)         /* x > y                      dropout; its own backward with gy > gx; same dense layout */        \
-    X(SDPA)            /* q, k, v, [mask] > y, lse   sdpa: q [B, H, T, d], k v [B, KH, S, d] any strides, lse f32 [B, H, T] */ \
+    X(SDPA)            /* q, k, v, [mask] > y, lse   sdpa: q [B, H, T, d], k v [B, KH, S, d], lse f32 [B, H, T]; any strides,  \
+                          but the elements of a row (d) are neighbours */                                               \
     X(SDPA_BACKWARD)   /* gy, q, k, v, [mask], y, lse > [gq], [gk], [gv]  sdpa */                                        \
-    X(ROPE)            /* x > y                      rope; inverse for the gradient */                                   \
+    X(ROPE)            /* x > y                      rope; inverse for the gradient; rows as above */                          \
     /* losses */                                                                                                         \
     /* loss and g: a scalar, or one element a row (LIGHT_NONE). total and lse are f32, f64 for f64 */                    \
     X(CROSS_ENTROPY)   /* logits[rows, C], target[rows], [weight] > loss, lse[rows], total  cross_entropy: total is what \

@@ -14,6 +14,7 @@
 
 /* Arrays of kernels, one for each file of cpu/. */
 #define KERNEL_ARRAYS(X)                                                                                     \
+    X(light_attention_kernels)                                                                               \
     X(light_conv2d_kernels)                                                                                  \
     X(light_copy_kernels)                                                                                    \
     X(light_dropout_kernels)                                                                                 \
@@ -27,6 +28,7 @@
     X(light_pool_kernels)                                                                                    \
     X(light_random_kernels)                                                                                  \
     X(light_reduce_kernels)                                                                                  \
+    X(light_rope_kernels)                                                                                    \
     X(light_scan_kernels)                                                                                    \
     X(light_softmax_kernels)
 
