@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Losses and accuracy against their formulas written out in double. */
+#include "support/opcheck.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* ---- rows of classes ------------------------------------------------------- */
+
+typedef struct class_case {
+    bool nll, weighted;
+    light_loss_options options;
+    light_shape shape;
+    int64_t rows, classes, inner; /* shape [rows / inner, classes, inner..] */
+} class_case;
+
+static light_tensor *apply_class_loss(light_step *s, light_tensor **in, void *context)
+{
+    const class_case *c = context;
+    light_loss_options options = c->options;
+
+    options.target = in[1];
+    options.weight = c->weighted ? in[2] : NULL;
+    return c->nll ? light_nll_loss_with(s, in[0], &options) : light_cross_entropy_with(s, in[0], &options);
+}
+
+static double score(const class_case *c, const double *x, int64_t row, int64_t class)
+{
+    return x[(row / c->inner * c->classes + class) * c->inner + row % c->inner];
+}
+
+static double log_probability(const class_case *c, const double *x, int64_t row, int64_t class)
+{
+    double max = -INFINITY, sum = 0;
+
+    if (c->nll) return score(c, x, row, class);
+    for (int64_t i = 0; i < c->classes; i++) max = fmax(max, score(c, x, row, i));
+    for (int64_t i = 0; i < c->classes; i++) sum += exp(score(c, x, row, i) - max);
+    return score(c, x, row, class) - max - log(sum);
+}
+
+/* torch.nn.functional.cross_entropy's documentation, with label smoothing as its section says. */
+static void class_loss(const class_case *c, const double *x, const double *target, const double *w,
+                       double *out)
+{
+    int64_t ignored = c->options.ignore_index == 0                   ? -100
+                      : c->options.ignore_index == LIGHT_IGNORE_ZERO ? 0
+                                                                     : c->options.ignore_index;
+    double e = c->options.label_smoothing, sum = 0, total = 0;
+
+    for (int64_t row = 0; row < c->rows; row++) {
+        int64_t y = (int64_t)target[row];
+        double loss = 0, smooth = 0, wy = y == ignored ? 0 : c->weighted ? w[y] : 1;
+        if (y != ignored) {
+            loss = -wy * log_probability(c, x, row, y);
+            for (int64_t i = 0; e > 0 && i < c->classes; i++)
+                smooth -= (c->weighted ? w[i] : 1) * log_probability(c, x, row, i);
+        }
+        out[row] = (1 - e) * loss + e / (double)c->classes * smooth;
+        sum += out[row];
+        total += wy;
+    }
+    if (c->options.reduction == LIGHT_SUM) out[0] = sum;
+    if (c->options.reduction == LIGHT_MEAN) out[0] = sum / total;
+}
+
+static void check_class_case(class_case c, light_dtype target_dtype, const double *target)
+{
+    int64_t n = c.rows * c.classes;
+    double *x = malloc((size_t)n * sizeof *x), *w = malloc((size_t)c.classes * sizeof *w);
+    double *expected = malloc((size_t)c.rows * sizeof *expected);
+    light_shape target_shape = {.ndim = c.shape.ndim - 1};
+
+    assert_true(x && w && expected);
+    opcheck_fill(x, n, 3);
+    opcheck_fill(w, c.classes, 4);
+    for (int64_t i = 0; i < c.classes; i++) w[i] = fabs(w[i]) + 0.25;
+    for (int i = 0, j = 0; i < c.shape.ndim; i++)
+        if (i != (c.shape.ndim > 1)) target_shape.dims[j++] = c.shape.dims[i];
+    class_loss(&c, x, target, w, expected);
+    opcheck check = {.fn = apply_class_loss,
+                     .context = &c,
+                     .n = 3,
+                     .in = {{.shape = c.shape,
+                             .values = x,
+                             .grad = !(c.nll && c.options.label_smoothing > 0),
+                             .channels_last = c.shape.ndim == 4},
+                            {.shape = target_shape, .values = target, .dtype = target_dtype},
+                            {.shape = LIGHT_SHAPE(c.classes), .values = w}}};
+    opcheck_all(&check, expected, c.options.reduction == LIGHT_NONE ? c.rows : 1);
+    free(x);
+    free(w);
+    free(expected);
+}
+
+static const light_reduction reductions[] = {LIGHT_MEAN, LIGHT_SUM, LIGHT_NONE};
+
+static void all_class_options(void **state)
+{
+    double target[] = {2, 0, -100, 6, 4};
+
+    (void)state;
+    for (int r = 0; r < 3; r++)
+        for (int nll = 0; nll < 2; nll++)
+            for (int weighted = 0; weighted < 2; weighted++)
+                for (int smooth = 0; smooth < 2 - nll; smooth++)
+                    check_class_case((class_case){.nll = nll,
+                                                  .weighted = weighted,
+                                                  .options = {.reduction = reductions[r],
+                                                              .label_smoothing = smooth ? 0.25 : 0},
+                                                  .shape = LIGHT_SHAPE(5, 7),
+                                                  .rows = 5,
+                                                  .classes = 7,
+                                                  .inner = 1},
+                                     smooth ? LIGHT_I32 : LIGHT_I64, target);
+}
+
+static void images_of_classes(void **state)
+{
+    double target[12];
+
+    (void)state;
+    for (int i = 0; i < 12; i++) target[i] = i * 5 % 3;
+    for (int nll = 0; nll < 2; nll++) {
+        check_class_case(
+            (class_case){.nll = nll, .shape = LIGHT_SHAPE(2, 3, 2, 3), .rows = 12, .classes = 3, .inner = 6},
+            LIGHT_I64, target);
+        check_class_case((class_case){.nll = nll,
+                                      .options = {.reduction = LIGHT_NONE, .ignore_index = LIGHT_IGNORE_ZERO},
+                                      .shape = LIGHT_SHAPE(3, 3, 4),
+                                      .rows = 12,
+                                      .classes = 3,
+                                      .inner = 4},
+                         LIGHT_U8, target);
+    }
+}
+
+static void one_row_one_class(void **state)
+{
+    double target[] = {0, 0, 0};
+
+    (void)state;
+    check_class_case((class_case){.shape = LIGHT_SHAPE(1, 4), .rows = 1, .classes = 4, .inner = 1}, LIGHT_I64,
+                     target);
+    check_class_case((class_case){.shape = LIGHT_SHAPE(3, 1), .rows = 3, .classes = 1, .inner = 1}, LIGHT_I64,
+                     target);
+    check_class_case((class_case){.shape = LIGHT_SHAPE(4), .rows = 1, .classes = 4, .inner = 1}, LIGHT_I64,
+                     target);
+}
+
+static void wide_rows(void **state)
+{
+    double target[] = {1299, 512};
+
+    (void)state;
+    for (int smooth = 0; smooth < 2; smooth++) {
+        class_case c = {.options = {.label_smoothing = smooth * 0.1},
+                        .shape = LIGHT_SHAPE(2, 1300),
+                        .rows = 2,
+                        .classes = 1300,
+                        .inner = 1};
+        double x[2600], expected[2];
+        opcheck check = {.fn = apply_class_loss,
+                         .context = &c,
+                         .n = 2,
+                         .in = {{.shape = c.shape, .values = x, .grad = false},
+                                {.shape = LIGHT_SHAPE(2), .values = target, .dtype = LIGHT_I64}}};
+
+        opcheck_fill(x, 2600, 5);
+        class_loss(&c, x, target, NULL, expected);
+        opcheck_values(&check, expected, 1);
+    }
+}
+
+static void all_rows_ignored(void **state)
+{
+    double target[] = {1, 1}, x[6] = {0}, nan_alone = NAN, zeros[2] = {0};
+    class_case c = {.options = {.ignore_index = 1}};
+    opcheck check = {.fn = apply_class_loss,
+                     .context = &c,
+                     .n = 2,
+                     .in = {{.shape = LIGHT_SHAPE(2, 3), .values = x},
+                            {.shape = LIGHT_SHAPE(2), .values = target, .dtype = LIGHT_I64}}};
+
+    (void)state;
+    for (int nll = 0; nll < 2; nll++) {
+        c.nll = nll;
+        c.options.reduction = LIGHT_MEAN; /* 0 / 0, as PyTorch has it */
+        opcheck_values(&check, &nan_alone, 1);
+        c.options.reduction = LIGHT_SUM;
+        opcheck_values(&check, zeros, 1);
+        c.options.reduction = LIGHT_NONE;
+        opcheck_values(&check, zeros, 2);
+    }
+}
+
+static void gradient_of_ignored_rows_is_zero(void **state)
+{
+    int64_t target[] = {1, 1};
+    float x[6] = {1, 2, 3, 4, 5, 6}, g[6];
+    light_tensor *logits, *labels, *loss;
+    light_step *s;
+
+    (void)state;
+    assert_int_equal(light_step_new(&s, .seed = 1), LIGHT_OK);
+    assert_int_equal(light_tensor_wrap(&logits, LIGHT_SHAPE(2, 3), LIGHT_F32, x), LIGHT_OK);
+    assert_int_equal(light_tensor_wrap(&labels, LIGHT_SHAPE(2), LIGHT_I64, target), LIGHT_OK);
+    light_set_requires_grad(logits, true);
+    assert_int_equal(light_step_begin(s), LIGHT_OK);
+    loss = light_cross_entropy(s, logits, labels, .ignore_index = 1);
+    assert_int_equal(light_backward(s, loss), LIGHT_OK);
+    assert_int_equal(light_tensor_read(light_grad(logits), LIGHT_F32, g, sizeof g), LIGHT_OK);
+    for (int i = 0; i < 6; i++) assert_true(g[i] == 0);
+    light_tensor_free(logits);
+    light_tensor_free(labels);
+    light_step_free(s);
+}
+
+static light_tensor *apply_to_copy(light_step *s, light_tensor **in, void *context)
+{
+    light_tensor *moved[3] = {light_permute(s, in[0], LIGHT_DIMS(1, 0)), in[1], in[2]};
+
+    return apply_class_loss(s, moved, context);
+}
+
+/* The logits here are a copy that nobody else needs, so backward writes over them. */
+static void gradient_in_place(void **state)
+{
+    double target[] = {1, 0, 3}, x[12], transposed[12], expected[3];
+    class_case c = {.options = {.label_smoothing = 0.125}, .rows = 3, .classes = 4, .inner = 1};
+    opcheck check = {.fn = apply_to_copy,
+                     .context = &c,
+                     .n = 2,
+                     .in = {{.shape = LIGHT_SHAPE(4, 3), .values = x, .grad = true},
+                            {.shape = LIGHT_SHAPE(3), .values = target, .dtype = LIGHT_I64}}};
+
+    (void)state;
+    opcheck_fill(x, 12, 6);
+    for (int i = 0; i < 12; i++) transposed[i] = x[i % 4 * 3 + i / 4];
+    class_loss(&c, transposed, target, NULL, expected);
+    opcheck_all(&check, expected, 1);
+}
+
+static void class_loss_threads(void **state)
+{
+    enum { ROWS = 150, CLASSES = 700 };
+    double *x = malloc(ROWS * CLASSES * sizeof *x), target[ROWS], w[CLASSES];
+    class_case c = {.weighted = true, .options = {.label_smoothing = 0.1}};
+    opcheck check = {.fn = apply_class_loss,
+                     .context = &c,
+                     .n = 3,
+                     .in = {{.shape = LIGHT_SHAPE(ROWS, CLASSES), .values = x, .grad = true},
+                            {.shape = LIGHT_SHAPE(ROWS), .values = target, .dtype = LIGHT_I64},
+                            {.shape = LIGHT_SHAPE(CLASSES), .values = w}}};
+
+    (void)state;
+    assert_non_null(x);
+    opcheck_fill_rough(x, ROWS * CLASSES, 8);
+    opcheck_fill_rough(w, CLASSES, 9);
+    for (int i = 0; i < CLASSES; i++) w[i] += 3;
+    for (int i = 0; i < ROWS; i++) target[i] = i * 13 % CLASSES;
+    opcheck_threads(&check);
+    free(x);
+}
+
+static void wrong_targets(void **state)
+{
+    double x[12] = {0}, target[] = {1, 4, 0}, w[5] = {0};
+    class_case c = {0};
+    opcheck check = {.fn = apply_class_loss,
+                     .context = &c,
+                     .n = 3,
+                     .in = {{.shape = LIGHT_SHAPE(3, 4), .values = x},
+                            {.shape = LIGHT_SHAPE(3), .values = target, .dtype = LIGHT_I64},
+                            {.shape = LIGHT_SHAPE(5), .values = w}}};
+
+    (void)state;
+    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT,
+                  "cross_entropy: the target of row 1 is 4; there are 4 classes, 0 to 3");
+    target[1] = -1;
+    opcheck_fails(&check, LIGHT_F64, LIGHT_ERR_ARGUMENT, "row 1 is -1");
+    target[1] = 0;
+    check.in[1].dtype = LIGHT_F32;
+    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_DTYPE, "f32");
+    check.in[1].dtype = LIGHT_I64;
+    check.in[1].shape = LIGHT_SHAPE(1, 3);
+    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "[3, 4] need a target [3], this is [1, 3]");
+    check.in[1].shape = LIGHT_SHAPE(3);
+    c.weighted = true;
+    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "class weights must be [4], these are [5]");
+    c.weighted = false;
+    c.options.label_smoothing = 2;
+    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT, "label_smoothing");
+}
+
+static light_tensor *apply_accuracy(light_step *s, light_tensor **in, void *context)
+{
+    (void)context;
+    return light_accuracy(s, in[0], in[1]);
+}
+
+static void share_of_hits(void **state)
+{
+    double x[] = {1, 5, 2, /**/ 3, 3, 1, /**/ -1, -2, -3, /**/ 0, 0, 0.5}, target[] = {1, 0, 1, 2},
+           expected = 0.75;
+    opcheck check = {.fn = apply_accuracy,
+                     .n = 2,
+                     .in = {{.shape = LIGHT_SHAPE(4, 3), .values = x},
+                            {.shape = LIGHT_SHAPE(4), .values = target, .dtype = LIGHT_I64}}};
+    double planes[] = {1, 3, 5, 2}, at[] = {1, 0}, all = 1;
+
+    (void)state;
+    opcheck_values(&check, &expected, 1);
+    check.in[0] = (opcheck_input){.shape = LIGHT_SHAPE(1, 2, 2), .values = planes};
+    check.in[1] = (opcheck_input){.shape = LIGHT_SHAPE(1, 2), .values = at, .dtype = LIGHT_I32};
+    opcheck_values(&check, &all, 1);
+}
+
+/* ---- element by element ---------------------------------------------------- */
+
+typedef struct element_case {
+    int kind; /* in the order of `losses` */
+    light_loss_options options;
+    bool weighted;
+} element_case;
+
+enum { MSE, L1, HUBER, BCE, KL };
+
+static light_tensor *apply_loss(light_step *s, light_tensor **in, void *context)
+{
+    static light_tensor *(*const losses[])(light_step *, light_tensor *, const light_loss_options *) = {
+        light_mse_loss_with, light_l1_loss_with, light_huber_loss_with, light_bce_with_logits_with,
+        light_kl_div_with};
+    const element_case *c = context;
+    light_loss_options options = c->options;
+
+    options.target = in[1];
+    options.weight = c->weighted ? in[2] : NULL;
+    return losses[c->kind](s, in[0], &options);
+}
+
+static double one_loss(const element_case *c, double x, double t, double w)
+{
+    double d = fabs(x - t), delta = c->options.delta ? c->options.delta : 1, p = 1 / (1 + exp(-x));
+
+    switch (c->kind) {
+    case MSE: return d * d;
+    case L1: return d;
+    case HUBER: return d <= delta ? d * d / 2 : delta * (d - delta / 2);
+    case BCE: return -(w * t * log(p) + (1 - t) * log(1 - p));
+    default:
+        if (c->options.log_target) return exp(t) * (t - x);
+        return (t > 0 ? t * log(t) : 0) - t * x;
+    }
+}
+
+enum { LROWS = 3, LCOLS = 4, LN = LROWS * LCOLS };
+
+static void check_element_case(element_case c, light_shape target_shape)
+{
+    double x[LN], t[LN], w[LCOLS], expected[LN], sum = 0;
+    bool row_target = target_shape.ndim == 1;
+
+    opcheck_fill(x, LN, 11);
+    opcheck_fill(t, LN, 12);
+    opcheck_fill(w, LCOLS, 13);
+    for (int i = 0; i < LN; i++) {
+        if (c.kind == BCE || (c.kind == KL && !c.options.log_target)) t[i] = fabs(t[i]) / 4 + 0.0625;
+        if (fabs(fabs(x[i] - t[i]) - (c.options.delta ? c.options.delta : 1)) < 0.03)
+            x[i] += 0.0625; /* no kinks */
+        if (x[i] == t[i]) x[i] += 0.125;
+    }
+    for (int i = 0; i < LN; i++) {
+        expected[i] = one_loss(&c, x[i], t[row_target ? i % LCOLS : i], c.weighted ? w[i % LCOLS] : 1);
+        sum += expected[i];
+    }
+    if (c.options.reduction != LIGHT_NONE) expected[0] = c.options.reduction == LIGHT_SUM ? sum : sum / LN;
+    opcheck check = {.fn = apply_loss,
+                     .context = &c,
+                     .n = 3,
+                     .in = {{.shape = LIGHT_SHAPE(LROWS, LCOLS), .values = x, .grad = true},
+                            {.shape = target_shape, .values = t, .grad = true},
+                            {.shape = LIGHT_SHAPE(LCOLS), .values = w}}};
+    opcheck_all(&check, expected, c.options.reduction == LIGHT_NONE ? LN : 1);
+}
+
+static void all_element_losses(void **state)
+{
+    (void)state;
+    for (int kind = MSE; kind <= KL; kind++)
+        for (int r = 0; r < 3; r++)
+            check_element_case((element_case){.kind = kind, .options = {.reduction = reductions[r]}},
+                               LIGHT_SHAPE(LROWS, LCOLS));
+    check_element_case((element_case){.kind = HUBER, .options = {.delta = 0.5}}, LIGHT_SHAPE(LROWS, LCOLS));
+    check_element_case((element_case){.kind = BCE, .weighted = true}, LIGHT_SHAPE(LROWS, LCOLS));
+    check_element_case((element_case){.kind = KL, .options = {.log_target = true}},
+                       LIGHT_SHAPE(LROWS, LCOLS));
+}
+
+static void large_logits_stay_finite(void **state)
+{
+    double x[] = {1000, -1000, 90, -90}, t[] = {1, 0, 0, 1}, expected[] = {0, 0, 90, 90};
+    element_case c = {.kind = BCE, .options = {.reduction = LIGHT_NONE}};
+    opcheck check = {.fn = apply_loss,
+                     .context = &c,
+                     .n = 2,
+                     .in = {{.shape = LIGHT_SHAPE(4), .values = x}, {.shape = LIGHT_SHAPE(4), .values = t}}};
+
+    (void)state;
+    opcheck_values(&check, expected, 4);
+}
+
+static void zero_target_of_kl_div(void **state)
+{
+    double x[] = {-1, -2}, t[] = {0, 1}, expected[] = {0, 2};
+    element_case c = {.kind = KL, .options = {.reduction = LIGHT_NONE}};
+    opcheck check = {.fn = apply_loss,
+                     .context = &c,
+                     .n = 2,
+                     .in = {{.shape = LIGHT_SHAPE(2), .values = x}, {.shape = LIGHT_SHAPE(2), .values = t}}};
+
+    (void)state;
+    opcheck_values(&check, expected, 2);
+}
+
+static void element_loss_threads(void **state)
+{
+    enum { N = 70000 };
+    double *x = malloc(2 * N * sizeof *x);
+    element_case c = {.kind = BCE};
+    opcheck check = {.fn = apply_loss,
+                     .context = &c,
+                     .n = 2,
+                     .in = {{.shape = LIGHT_SHAPE(N), .values = x, .grad = true},
+                            {.shape = LIGHT_SHAPE(N), .values = x + N}}};
+
+    (void)state;
+    assert_non_null(x);
+    opcheck_fill_rough(x, 2 * N, 14);
+    opcheck_threads(&check);
+    free(x);
+}
+
+static void wrong_element_arguments(void **state)
+{
+    double x[12] = {0};
+    element_case c = {.kind = MSE};
+    opcheck check = {.fn = apply_loss,
+                     .context = &c,
+                     .n = 3,
+                     .in = {{.shape = LIGHT_SHAPE(3, 4), .values = x},
+                            {.shape = LIGHT_SHAPE(3), .values = x},
+                            {.shape = LIGHT_SHAPE(2), .values = x}}};
+
+    (void)state;
+    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "mse_loss: input [3, 4] and target [3] do not fit");
+    check.in[1].shape = LIGHT_SHAPE(3, 4);
+    c.kind = HUBER;
+    c.options.delta = -1;
+    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT, "delta");
+    c.kind = BCE;
+    c.weighted = true;
+    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "pos_weight [2] does not fit [3, 4]");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_class_options),       cmocka_unit_test(images_of_classes),
+        cmocka_unit_test(one_row_one_class),       cmocka_unit_test(wide_rows),
+        cmocka_unit_test(all_rows_ignored),        cmocka_unit_test(gradient_of_ignored_rows_is_zero),
+        cmocka_unit_test(gradient_in_place),       cmocka_unit_test(class_loss_threads),
+        cmocka_unit_test(wrong_targets),           cmocka_unit_test(share_of_hits),
+        cmocka_unit_test(all_element_losses),      cmocka_unit_test(large_logits_stay_finite),
+        cmocka_unit_test(zero_target_of_kl_div),   cmocka_unit_test(element_loss_threads),
+        cmocka_unit_test(wrong_element_arguments),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
