@@ -515,6 +515,7 @@ static void test_failures_name_the_module(void **state)
     assert_int_equal(light_step_begin(s), LIGHT_OK);
     x = light_zeros(s, LIGHT_SHAPE(2, 4), LIGHT_F32);
     assert_null(light_forward(s, &m->blocks.base, x));
+    assert_int_equal(light_step_status(s), LIGHT_ERR_UNSUPPORTED); /* puts the path in front of the text */
     expect_message("blocks: module_list: has no forward");
 
     assert_int_equal(light_step_begin(s), LIGHT_OK);
