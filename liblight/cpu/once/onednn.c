@@ -6,7 +6,7 @@
  * use oneDNN's own threads. */
 #include "cpu/once/onednn.h"
 
-#include "base/memory.h"
+#include "cpu/once/scratch.h"
 
 #include <dnnl.h>
 #include <omp.h>
@@ -185,8 +185,9 @@ static dnnl_status_t make_slot(light_onednn_conv *v, conv_slot *slot)
 static light_status grow_slots(light_onednn_conv *v, int threads)
 {
     if (threads <= v->slots) return LIGHT_OK;
-    conv_slot *slots = light_realloc(v->slot, (size_t)threads * sizeof *slots);
+    conv_slot *slots = light_cpu_lasting((size_t)threads * sizeof *slots);
     if (!slots) return LIGHT_ERR_MEMORY;
+    if (v->slots) memcpy(slots, v->slot, (size_t)v->slots * sizeof *slots);
     v->slot = slots;
     for (; v->slots < threads; v->slots++) {
         const dnnl_status_t e = make_slot(v, &slots[v->slots]);
@@ -238,11 +239,10 @@ static bool grow_table(void)
 {
     if (2 * (count + 1) < capacity) return true;
     const size_t size = capacity ? 2 * capacity : 64;
-    light_onednn_conv **bigger = light_calloc(size, sizeof *bigger);
+    light_onednn_conv **bigger = light_cpu_lasting(size * sizeof *bigger);
     if (!bigger) return false;
     for (size_t i = 0; i < capacity; i++)
         if (table[i]) *find_place(bigger, size, &table[i]->key) = table[i];
-    light_free(table);
     table = bigger;
     capacity = size;
     return true;
@@ -262,7 +262,7 @@ light_onednn_conv *light_onednn_conv_get(light_conv_pass pass, const light_conv_
     if (!grow_table()) return NULL;
     light_onednn_conv **place = find_place(table, capacity, &key);
     if (!*place) {
-        light_onednn_conv *v = light_calloc(1, sizeof *v);
+        light_onednn_conv *v = light_cpu_lasting(sizeof *v);
         if (!v) return NULL;
         v->key = key;
         make(v);

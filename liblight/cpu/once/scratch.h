@@ -19,4 +19,8 @@ typedef enum {
  * address last until the next call with the same slot. For the one thread that computes. */
 void *light_cpu_scratch(light_scratch_slot slot, size_t size);
 
+/* Zeroed memory for what is kept as long as the process, such as caches; never given back, so not the heap's. NULL (and
+ * the message set) when memory is out. */
+void *light_cpu_lasting(size_t size);
+
 #endif
