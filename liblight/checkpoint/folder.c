@@ -195,6 +195,11 @@ light_status light_checkpoint_remove(const char *path)
     char *doomed = light_format("%s" MARK "%s.0", path, run);
     if (!doomed) return LIGHT_ERR_MEMORY;
     light_status status = light_io_rename(path, doomed);
+    if (status == LIGHT_OK) {
+        /* Or a loss of power could bring back the name without the files. */
+        status = sync_parent(path);
+        if (status != LIGHT_OK) rename_back(doomed, path);
+    }
     if (status == LIGHT_OK) status = light_remove_tree(doomed);
     light_free(doomed);
     return status;

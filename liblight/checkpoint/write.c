@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "data is written as it lies in memory");
+
 /* Small enough that what was summed is still in the cache when it is written. */
 #define PIECE ((size_t)1 << 20)
 
