@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The models of the training cases; bench/peers/models.py builds the same ones. */
+#ifndef BENCH_COMMON_MODELS_H
+#define BENCH_COMMON_MODELS_H
+
+#include <light/light.h>
+
+extern const light_module_vtable bench_mlp;      /* 784-512-256-10, ReLU */
+extern const light_module_vtable bench_lenet;    /* 1x28x28, 10 classes */
+extern const light_module_vtable bench_resnet18; /* the CIFAR form: 3x32x32, 10 classes */
+extern const light_module_vtable bench_chargpt;  /* 6 layers, 384 wide, 6 heads, 65 tokens, context 256 */
+extern const light_module_vtable bench_gpt2; /* 12 layers, 768 wide, 12 heads, 50257 tokens, context 1024 */
+
+#endif
