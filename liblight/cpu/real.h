@@ -11,11 +11,6 @@
 #include <math.h>
 #include <string.h>
 
-#if defined(__clang__)
-/* The same loops exist for f64, where they call libm and stay scalar. */
-#pragma clang diagnostic ignored "-Wpass-failed"
-#endif
-
 /* Elements along the last dim that are evenly apart: where they begin in memory, in elements, and how far they are
  * apart. */
 typedef struct light_run_of_elements {
