@@ -26,7 +26,8 @@
     X(WHERE)           /* condition, a, b > y        expanded likewise */                                                \
     /* reductions */                                                                                                     \
     X(REDUCE)          /* x > y                      reduce; y has x's ndim with 1 in the reduced dims */                \
-    X(REDUCE_BACKWARD) /* gy, x, y > gx              reduce (max, min: ties share equally; var; logsumexp) */            \
+    X(REDUCE_BACKWARD) /* gy, x, y > gx             reduce: max, min: gy where x = y (ties were counted before); var: y i\
+                          the mean; logsumexp. gy and y have 1 in the reduced dims */                                    \
     X(ARG_REDUCE)      /* x > y(i64)                 arg_reduce; y has 1 in dim */                                       \
     X(TOPK)            /* x > values, indices(i64)   topk */                                                             \
     X(CUMSUM)          /* x > y                      cumsum (reverse: from the end, for the gradient) */                 \
@@ -112,7 +113,10 @@ typedef struct { double value; } light_fill_attrs;
 typedef struct { double start, step; } light_arange_attrs;
 
 /* Element i of a random tensor is made from Philox4x32-10 with key = rng[0] and the 128-bit counter
- * {i / 4 (64 bits), rng[1]}, lane i % 4: the same on every backend and for any number of threads. */
+ * {i / 4 (64 bits), rng[1]}, lane i % 4: the same on every backend and for any number of threads. Uniform numbers take
+ * the highest 32 bits for f64, 24 for f32, 11 for f16, 8 for bf16, so that none is rounded up to 1. Normal numbers come
+ * in pairs (i, i + 1), i even, as light_normal in base/philox.h makes them from their two lanes (within rounding; f64 with
+ * 32 bits each). Whole numbers are low + (bits range >> 32); ranges from 2^32 on take lanes 0 and 1 of counter i. */
 typedef enum light_random_kind { LIGHT_RANDOM_UNIFORM, LIGHT_RANDOM_NORMAL, LIGHT_RANDOM_INTEGER } light_random_kind;
 typedef struct { int kind; double a, b; } light_random_attrs; /* bounds; mean and std; low and high (not included) */
 

@@ -197,11 +197,14 @@ static void free_problem(problem *p)
 /* ---- one run ------------------------------------------------------------ */
 
 /* Fills the memory that the step will hand out with bytes that are NaN in every floating dtype. */
-static void poison(light_step *s)
+static void poison(const problem *p, light_step *s)
 {
-    light_tensor *t = light_step_tensor(s, (light_spec){.dtype = LIGHT_U8, .shape = LIGHT_SHAPE(1 << 20)});
+    int64_t numel = p->out_numel, bytes;
+    for (int i = 0; i < p->count; i++) numel += 2 * p->numel[i] + 64;
+    bytes = (1 << 16) + numel * 8 * 4;
+    light_tensor *t = light_step_tensor(s, (light_spec){.dtype = LIGHT_U8, .shape = LIGHT_SHAPE(bytes)});
     assert_non_null(t);
-    memset(t->data, 0xff, 1 << 20);
+    memset(t->data, 0xff, (size_t)bytes);
     light_step_release(s, t);
 }
 
@@ -309,7 +312,7 @@ static void run(const problem *p, setting set)
 {
     light_step *s = new_step();
     light_tensor *leaves[OP_MAX_IN] = {0};
-    poison(s);
+    poison(p, s);
     light_tensor *y = apply(p, s, set, leaves, false);
     check_output(p, set, y);
     check_inputs_unchanged(p, set, leaves);

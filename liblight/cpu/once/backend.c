@@ -21,6 +21,7 @@
     X(light_elementwise_kernels)                                                                             \
     X(light_embedding_kernels)                                                                               \
     X(light_flat_kernels)                                                                                    \
+    X(light_index_kernels)                                                                                   \
     X(light_loss_kernels)                                                                                    \
     X(light_matmul_kernels)                                                                                  \
     X(light_norm_kernels)                                                                                    \
