@@ -314,31 +314,61 @@ static inline float sum_vector(f32v v)
     return s;
 }
 
+#define AT(p) (*(const f32u *)(p))
+
 static float dot(int64_t k, const float *x, const float *w)
 {
     enum { L = VECTOR / 4 };
     f32v s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
     int64_t p = 0;
     for (; p + 4 * L <= k; p += 4 * L) {
-        s0 += *(const f32u *)(x + p) * *(const f32u *)(w + p);
-        s1 += *(const f32u *)(x + p + L) * *(const f32u *)(w + p + L);
-        s2 += *(const f32u *)(x + p + 2 * L) * *(const f32u *)(w + p + 2 * L);
-        s3 += *(const f32u *)(x + p + 3 * L) * *(const f32u *)(w + p + 3 * L);
+        s0 += AT(x + p) * AT(w + p);
+        s1 += AT(x + p + L) * AT(w + p + L);
+        s2 += AT(x + p + 2 * L) * AT(w + p + 2 * L);
+        s3 += AT(x + p + 3 * L) * AT(w + p + 3 * L);
     }
-    for (; p + L <= k; p += L) s0 += *(const f32u *)(x + p) * *(const f32u *)(w + p);
+    for (; p + L <= k; p += L) s0 += AT(x + p) * AT(w + p);
     float s = sum_vector((s0 + s1) + (s2 + s3));
     for (; p < k; p++) s += x[p] * w[p];
     return s;
 }
 
-static void dots(int64_t rows, int64_t k, const float *x, const float *w, int64_t ldw, float *y, int64_t ldy,
-                 const light_gemm_tile *t, int64_t bias_step)
+/* Four dot products that read w once. */
+static void dot_4(int64_t k, const float *const x[4], const float *w, float out[4])
 {
-    for (int64_t i = 0; i < rows; i++) {
-        float v = dot(k, x, w + i * ldw) * (float)t->alpha;
-        if (t->accumulate) v += y[i * ldy];
-        if (t->bias) v += ((const float *)t->bias)[i * bias_step];
-        y[i * ldy] = v;
+    enum { L = VECTOR / 4 };
+    f32v a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0}, b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0};
+    const float *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3];
+    int64_t p = 0;
+    for (; p + 2 * L <= k; p += 2 * L) {
+        const f32v v = AT(w + p), u = AT(w + p + L);
+        a0 += AT(x0 + p) * v, b0 += AT(x0 + p + L) * u;
+        a1 += AT(x1 + p) * v, b1 += AT(x1 + p + L) * u;
+        a2 += AT(x2 + p) * v, b2 += AT(x2 + p + L) * u;
+        a3 += AT(x3 + p) * v, b3 += AT(x3 + p + L) * u;
+    }
+    out[0] = sum_vector(a0 + b0), out[1] = sum_vector(a1 + b1);
+    out[2] = sum_vector(a2 + b2), out[3] = sum_vector(a3 + b3);
+    for (; p < k; p++)
+        for (int v = 0; v < 4; v++) out[v] += x[v][p] * w[p];
+}
+
+static void dots(const light_gemm_dots *d, int64_t from, int64_t to)
+{
+    const float *x[LIGHT_GEMM_MAX_X];
+    for (int64_t v = 0; v < LIGHT_GEMM_MAX_X; v++) x[v] = d->x + (v < d->count ? v : 0) * d->ldx;
+    for (int64_t i = from; i < to; i++) {
+        float sums[LIGHT_GEMM_MAX_X];
+        if (d->count == 1)
+            sums[0] = dot(d->k, x[0], d->w + i * d->ldw);
+        else
+            dot_4(d->k, x, d->w + i * d->ldw, sums);
+        for (int64_t v = 0; v < d->count; v++) {
+            float *y = d->y + i * d->ldy + v * d->step_y, sum = sums[v] * (float)d->alpha;
+            if (d->accumulate) sum += *y;
+            if (d->bias) sum += d->bias[i * d->bias_ld + v * d->bias_step];
+            *y = sum;
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 #ifndef LIGHT_CPU_GEMM_KERNELS_H
 #define LIGHT_CPU_GEMM_KERNELS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { LIGHT_GEMM_MAX_MR = 14, LIGHT_GEMM_MAX_NR = 32 };
@@ -42,13 +43,22 @@ typedef enum {
     LIGHT_GEMM_SRC_BF16_PAIR
 } light_gemm_src;
 
+/* Dot products of a few x with many rows of w, all contiguous: y[i ldy + v step_y] (+)= alpha dot(w i, x v) + bias. */
+enum { LIGHT_GEMM_MAX_X = 4 };
+typedef struct {
+    int64_t rows, count, k; /* of w, of x, of their elements */
+    const float *x, *w, *bias;
+    float *y;
+    int64_t ldx, ldw, ldy, step_y, bias_ld, bias_step;
+    double alpha;
+    bool accumulate;
+} light_gemm_dots;
+
 typedef struct {
     light_gemm_family f32, f64, bf16; /* bf16.mr == 0: not on this instruction set */
     light_gemm_pack_fn *pack_cols[5]; /* source element (j, p) at src[p * ld + j] */
     light_gemm_pack_fn *pack_rows[5]; /* source element (j, p) at src[j * ld + p] */
-    /* y[i * ldy] (+)= alpha * dot(x, rows[i]) (+ bias), rows i of length k at w + i * ldw */
-    void (*dots_f32)(int64_t rows, int64_t k, const float *x, const float *w, int64_t ldw, float *y,
-                     int64_t ldy, const light_gemm_tile *tile, int64_t bias_step);
+    void (*dots_f32)(const light_gemm_dots *dots, int64_t from, int64_t to); /* for w rows from .. to - 1 */
     /* out[i] = in[i] to bf16 or f16 (round to nearest even), optionally adding what is there */
     void (*store_16)(int64_t n, const float *in, uint16_t *out, int f16, int accumulate);
 } light_gemm_kernels;

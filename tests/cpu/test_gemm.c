@@ -216,7 +216,7 @@ static void odd_shapes(void)
     static const int64_t sizes[][3] = {{1, 1, 1},    {0, 3, 4},    {3, 0, 4},    {3, 5, 0},    {1, 17, 70},
                                        {17, 1, 70},  {2, 40, 65},  {40, 2, 65},  {1, 33, 5},   {33, 1, 5},
                                        {13, 7, 3},   {14, 32, 16}, {15, 33, 17}, {29, 65, 31}, {64, 10, 40},
-                                       {10, 40, 64}, {57, 16, 9}};
+                                       {10, 40, 64}, {57, 16, 9},  {3, 40, 130}, {40, 4, 65}};
     for (int d = 0; d < DTYPES; d++)
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
             for (int64_t pad = 0; pad < 6; pad += 5)
@@ -339,6 +339,7 @@ static void test_threads_give_the_same_bits(void **state)
         {.m = 1, .n = 3000, .k = 500, .trans_b = true},
         {.m = 1, .n = 3000, .k = 500},
         {.m = 4, .n = 1000, .k = 500},
+        {.m = 3, .n = 1000, .k = 500, .trans_b = true, .with_bias = true},
         {.m = 3000, .n = 1, .k = 500},
         {.m = 64, .n = 64, .k = 64, .batch = 7},
         {.m = 128, .n = 256, .k = 64, .batch = 3, .trans_b = true},

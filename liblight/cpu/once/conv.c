@@ -67,7 +67,7 @@ static bool cut(pieces *p, light_conv_pass pass, const light_conv_shape *s, bool
     p->images = (s->n + wanted - 1) / wanted;
     p->pieces = (s->n + p->images - 1) / p->images;
     p->threads = omp_in_parallel() ? 1 : omp_get_max_threads();
-    if (p->threads > p->pieces) p->threads = (int)p->pieces;
+    if (p->pieces == 1) p->threads = 1;
     light_conv_shape part = *s;
     for (int i = 0; i < 2; i++) {
         part.n = i == 0 ? p->images : s->n % p->images;
@@ -128,7 +128,7 @@ static light_status run_images(pieces *p, const light_conv_shape *s, light_conv_
     const int64_t in_image = forward ? x : y, out_image = forward ? y : x;
     const size_t spare = accumulate ? align((size_t)(p->images * out_image * size)) : 0;
     light_status status = LIGHT_OK;
-#pragma omp parallel for schedule(static) num_threads(p->threads)
+#pragma omp parallel for schedule(static) if (p->threads > 1)
     for (int64_t i = 0; i < p->pieces; i++) {
         const int thread = omp_get_thread_num();
         const int64_t first = i * p->images, images = s->n - first < p->images ? s->n - first : p->images;
@@ -201,7 +201,7 @@ static bool try_weights(const light_conv_shape *s, const void *gy, const void *x
         return false;
     *status = prepare(&p, p.pieces, 0);
     if (*status != LIGHT_OK) return true;
-#pragma omp parallel for schedule(static) num_threads(p.threads)
+#pragma omp parallel for schedule(static) if (p.threads > 1)
     for (int64_t i = 0; i < p.pieces; i++) {
         const int thread = omp_get_thread_num();
         const int64_t first = i * p.images, images = s->n - first < p.images ? s->n - first : p.images;

@@ -338,77 +338,83 @@ static void run_gemm(const gemm_plan *p, const gemm_run *r)
 
 /* ---- vectors ------------------------------------------------------------------------------------------------ */
 
-/* Dot products along rows that lie contiguous: y = x times the transpose of w, for one or two x. */
-typedef struct {
-    int64_t rows, k, count;
-    const float *x, *w;
-    float *y;
-    int64_t ldx, ldw, ldy, step_y;
-    const float *bias;
-    int64_t bias_step, bias_next;
-} dots_plan;
-
-static bool plan_dots(dots_plan *d, const light_gemm_args *g)
+/* One thread or all of them: the runtime ends threads that a smaller team has no use for, and starting them anew costs
+ * more than they do idle. */
+static int team_size(int64_t macs)
 {
-    enum { FEW = 2, SHORT = 64 };
+    return omp_in_parallel() || macs < 2 * MACS_PER_THREAD ? 1 : omp_get_max_threads();
+}
+
+static bool plan_dots(light_gemm_dots *d, const light_gemm_args *g)
+{
+    enum { SHORT = 64 };
     if (g->dtype != LIGHT_F32 || g->out_dtype != LIGHT_F32 || g->k < SHORT ||
         (g->bias && g->bias_dtype && g->bias_dtype != LIGHT_F32) || g->batch > 1 || g->trans_a)
         return false;
-    *d = (dots_plan){.k = g->k, .bias = g->bias, .y = g->c};
-    if (g->m <= FEW && g->trans_b) {
+    *d = (light_gemm_dots){.k = g->k,
+                           .bias = g->bias,
+                           .y = g->c,
+                           .alpha = g->alpha == 0 ? 1 : g->alpha,
+                           .accumulate = g->accumulate};
+    if (g->m <= LIGHT_GEMM_MAX_X && g->trans_b) {
         d->rows = g->n, d->count = g->m;
         d->x = g->a, d->ldx = g->lda, d->w = g->b, d->ldw = g->ldb;
-        d->ldy = 1, d->step_y = g->ldc, d->bias_step = 1;
+        d->ldy = 1, d->step_y = g->ldc, d->bias_ld = 1;
         return true;
     }
-    if ((g->n <= FEW && g->trans_b) || (g->n == 1 && g->ldb == 1)) {
+    if ((g->n <= LIGHT_GEMM_MAX_X && g->trans_b) || (g->n == 1 && g->ldb == 1)) {
         d->rows = g->m, d->count = g->n;
         d->x = g->b, d->ldx = g->ldb, d->w = g->a, d->ldw = g->lda;
-        d->ldy = g->ldc, d->step_y = 1, d->bias_next = 1;
+        d->ldy = g->ldc, d->step_y = 1, d->bias_step = 1;
         return true;
     }
     return false;
 }
 
-static void run_dots(const dots_plan *d, const light_gemm_args *g)
+static void run_dots(const light_gemm_dots *d)
 {
-    const int64_t macs = d->rows * d->count * d->k;
-    const int64_t chunk = 16, chunks = ceil_div(d->rows, chunk);
-    const light_gemm_tile tile = {.alpha = g->alpha == 0 ? 1 : g->alpha, .accumulate = g->accumulate};
-#pragma omp parallel for schedule(static) if (macs > MACS_PER_THREAD)
-    for (int64_t c = 0; c < chunks; c++) {
-        const int64_t first = c * chunk, rows = min_i64(chunk, d->rows - first);
-        for (int64_t v = 0; v < d->count; v++) {
-            light_gemm_tile t = tile;
-            t.bias = d->bias ? d->bias + v * d->bias_next + first * d->bias_step : NULL;
-            chosen->dots_f32(rows, d->k, d->x + v * d->ldx, d->w + first * d->ldw, d->ldw,
-                             d->y + v * d->step_y + first * d->ldy, d->ldy, &t, d->bias_step);
-        }
+    enum { ROWS = 16 };
+    if (team_size(d->rows * d->count * d->k) == 1) {
+        chosen->dots_f32(d, 0, d->rows);
+        return;
     }
+#pragma omp parallel for schedule(static)
+    for (int64_t first = 0; first < d->rows; first += ROWS)
+        chosen->dots_f32(d, first, min_i64(first + ROWS, d->rows));
 }
 
 /* ---- 16 bits ----------------------------------------------------------------------------------------------- */
 
 enum { PIECE = 4096 }; /* elements that a thread converts at a time */
 
+static void widen_piece(light_gemm_src src, int64_t n, const uint16_t *in, float *out)
+{
+    const int64_t width = LIGHT_GEMM_MAX_NR, rows = n / width, rest = n % width;
+    chosen->pack_cols[src](out, width, width, in, width, rows);
+    if (rest) chosen->pack_cols[src](out + rows * width, rest, rest, in + rows * width, 0, 1);
+}
+
 void light_cpu_widen(light_dtype from, int64_t n, const void *in, float *out)
 {
     if (!chosen) light_cpu_gemm_isa(-1);
     const light_gemm_src src = from == LIGHT_F16 ? LIGHT_GEMM_SRC_F16 : LIGHT_GEMM_SRC_BF16;
-    const int64_t width = LIGHT_GEMM_MAX_NR;
-#pragma omp parallel for schedule(static) if (n > 16 * PIECE)
-    for (int64_t i = 0; i < n; i += PIECE) {
-        const int64_t count = min_i64(PIECE, n - i), rows = count / width, rest = count % width;
-        const uint16_t *p = (const uint16_t *)in + i;
-        chosen->pack_cols[src](out + i, width, width, p, width, rows);
-        if (rest) chosen->pack_cols[src](out + i + rows * width, rest, rest, p + rows * width, 0, 1);
+    if (n <= 16 * PIECE) { /* also from inside a parallel region */
+        widen_piece(src, n, in, out);
+        return;
     }
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i += PIECE)
+        widen_piece(src, min_i64(PIECE, n - i), (const uint16_t *)in + i, out + i);
 }
 
 void light_cpu_narrow(light_dtype to, int64_t n, const float *in, void *out, bool accumulate)
 {
     if (!chosen) light_cpu_gemm_isa(-1);
-#pragma omp parallel for schedule(static) if (n > 16 * PIECE)
+    if (n <= 16 * PIECE) {
+        chosen->store_16(n, in, out, to == LIGHT_F16, accumulate);
+        return;
+    }
+#pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i += PIECE)
         chosen->store_16(min_i64(PIECE, n - i), in + i, (uint16_t *)out + i, to == LIGHT_F16, accumulate);
 }
@@ -434,13 +440,6 @@ static void normalise(light_gemm_args *g)
         t.ldc = g->m;
         *g = t;
     }
-}
-
-static int team_size(int64_t macs)
-{
-    const int64_t most = omp_in_parallel() ? 1 : omp_get_max_threads();
-    const int64_t worth = macs / MACS_PER_THREAD;
-    return (int)(worth < 1 ? 1 : min_i64(worth, most));
 }
 
 static void run_batch(const gemm_plan *p, char *work, const char *bias, int64_t from, int64_t to, int rank,
@@ -476,12 +475,12 @@ light_status light_cpu_gemm(const light_gemm_args *args)
 {
     light_gemm_args g = *args;
     gemm_plan p;
-    dots_plan d;
+    light_gemm_dots d;
     if (g.m <= 0 || g.n <= 0) return LIGHT_OK;
     if (!chosen) light_cpu_gemm_isa(-1);
     normalise(&g);
     if (plan_dots(&d, &g)) {
-        run_dots(&d, &g);
+        run_dots(&d);
         return LIGHT_OK;
     }
     plan_gemm(&p, &g);
@@ -498,7 +497,7 @@ light_status light_cpu_gemm(const light_gemm_args *args)
         run_batch(&p, work, bias, 0, g.batch, 0, 1);
         return LIGHT_OK;
     }
-#pragma omp parallel num_threads(team)
+#pragma omp parallel
     {
         const int rank = omp_get_thread_num(), size = omp_get_num_threads();
         if (alone)
