@@ -33,6 +33,9 @@ void *light_cpu_scratch(light_scratch_slot slot, size_t size)
     return blocks[slot].base;
 }
 
+/* There in a build with the sanitizers only: pointers in mapped memory count for LeakSanitizer once it knows of it. */
+extern void __lsan_register_root_region(const void *begin, size_t size) __attribute__((weak));
+
 void *light_cpu_lasting(size_t size)
 {
     static char *chunk;
@@ -42,6 +45,7 @@ void *light_cpu_lasting(size_t size)
         const size_t want = (bytes + unit - 1) / unit * unit;
         char *fresh = map(want);
         if (!fresh) return NULL;
+        if (__lsan_register_root_region) __lsan_register_root_region(fresh, want);
         chunk = fresh;
         left = want;
     }
