@@ -99,24 +99,38 @@ static void copy_part(void *context, int64_t from, int64_t to)
     }
 }
 
-/* A block whose rows are neighbours in the input and whose columns are neighbours in the output. */
+enum { BLOCK = 16 };
+
+/* A block whose rows are neighbours in the input and whose columns are neighbours in the output. It goes through a small
+ * array, because rows of a power of two bytes would push each other out of the cache. */
 #define TRANSPOSE(T)                                                                                         \
-    for (int64_t r = 0; r < rows; r++)                                                                       \
-        for (int64_t c = 0; c < columns; c++)                                                                \
-            ((T *)to)[r * to_step + c] = ((const T *)from)[c * from_step + r];                               \
-    break
+    {                                                                                                        \
+        T block[BLOCK][BLOCK];                                                                               \
+        if (rows == BLOCK && columns == BLOCK) {                                                             \
+            for (int c = 0; c < BLOCK; c++)                                                                  \
+                memcpy(block[c], (const T *)from + c * from_step, sizeof block[c]);                          \
+            for (int r = 0; r < BLOCK; r++) {                                                                \
+                T line[BLOCK];                                                                               \
+                for (int c = 0; c < BLOCK; c++) line[c] = block[c][r];                                       \
+                memcpy((T *)to + r * to_step, line, sizeof line);                                            \
+            }                                                                                                \
+            return;                                                                                          \
+        }                                                                                                    \
+        for (int64_t r = 0; r < rows; r++)                                                                   \
+            for (int64_t c = 0; c < columns; c++)                                                            \
+                ((T *)to)[r * to_step + c] = ((const T *)from)[c * from_step + r];                           \
+        return;                                                                                              \
+    }
 static void transpose_block(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t rows,
                             int64_t columns, size_t size)
 {
     switch (size) {
-    case 1: TRANSPOSE(uint8_t);
-    case 2: TRANSPOSE(uint16_t);
-    case 4: TRANSPOSE(uint32_t);
-    default: TRANSPOSE(uint64_t);
+    case 1: TRANSPOSE(uint8_t)
+    case 2: TRANSPOSE(uint16_t)
+    case 4: TRANSPOSE(uint32_t)
+    default: TRANSPOSE(uint64_t)
     }
 }
-
-enum { BLOCK = 16 };
 
 /* Planes of the two dims are cut into blocks that fit the first cache; an item is a strip of BLOCK rows. */
 static void transpose_part(void *context, int64_t from, int64_t to)

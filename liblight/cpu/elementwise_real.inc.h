@@ -12,36 +12,36 @@
     }                                                                                                        \
     break
 
-static inline REAL NAME(gelu)(REAL x)
+LIGHT_VEC REAL NAME(gelu)(REAL x)
 {
     return R(0.5) * x * (1 + VEC(erf)(x * R(0.70710678118654752440)));
 }
 
-static inline REAL NAME(gelu_slope)(REAL x)
+LIGHT_VEC REAL NAME(gelu_slope)(REAL x)
 {
     REAL density = R(0.39894228040143267794) * VEC(exp)(R(-0.5) * x * x);
     return R(0.5) * (1 + VEC(erf)(x * R(0.70710678118654752440))) + x * density;
 }
 
-static inline REAL NAME(gelu_tanh)(REAL x)
+LIGHT_VEC REAL NAME(gelu_tanh)(REAL x)
 {
     return R(0.5) * x * (1 + VEC(tanh)(R(0.79788456080286535588) * (x + R(0.044715) * x * x * x)));
 }
 
-static inline REAL NAME(gelu_tanh_slope)(REAL x)
+LIGHT_VEC REAL NAME(gelu_tanh_slope)(REAL x)
 {
     REAL t = VEC(tanh)(R(0.79788456080286535588) * (x + R(0.044715) * x * x * x));
     REAL inner = R(0.79788456080286535588) * (1 + R(0.134145) * x * x);
     return R(0.5) * (1 + t) + R(0.5) * x * (1 - t * t) * inner;
 }
 
-static inline REAL NAME(silu_slope)(REAL x)
+LIGHT_VEC REAL NAME(silu_slope)(REAL x)
 {
     REAL s = VEC(sigmoid)(x);
     return s * (1 + x * (1 - s));
 }
 
-static inline REAL NAME(softplus)(REAL x)
+LIGHT_VEC REAL NAME(softplus)(REAL x)
 {
     return (x < 0 ? 0 : x) + VEC(log1p)(VEC(exp)(-CALL(fabs)(x)));
 }

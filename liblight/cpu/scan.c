@@ -75,6 +75,14 @@ static void read_keys(const scan_work *w, int64_t offset, int64_t first, int64_t
     }
 }
 
+static int64_t largest_key(const int64_t *keys, int64_t n)
+{
+    int64_t most = INT64_MIN;
+#pragma omp simd reduction(max : most)
+    for (int64_t i = 0; i < n; i++) most = keys[i] > most ? keys[i] : most;
+    return most;
+}
+
 /* ---- argmax, argmin ----------------------------------------------------- */
 
 static int64_t find_extremum(const scan_work *w, int64_t offset)
@@ -84,13 +92,12 @@ static int64_t find_extremum(const scan_work *w, int64_t offset)
     for (int64_t first = 0; first < w->n; first += PIECE) {
         int64_t n = w->n - first < PIECE ? w->n - first : PIECE;
         read_keys(w, offset, first, n, keys);
-        for (int64_t i = 0; i < n; i++) {
-            int64_t key = keys[i];
-            if (w->flag) key = floating && key == INT64_MAX ? INT64_MAX : ~key; /* NaN wins here, too */
-            if (at >= 0 && key <= best) continue;
-            best = key;
-            at = first + i;
-        }
+        if (w->flag) /* NaN wins here, too */
+            for (int64_t i = 0; i < n; i++) keys[i] = floating && keys[i] == INT64_MAX ? INT64_MAX : ~keys[i];
+        int64_t most = largest_key(keys, n);
+        if (at >= 0 && most <= best) continue;
+        best = most;
+        for (at = first; keys[at - first] != most;) at++;
     }
     return at;
 }
@@ -147,6 +154,7 @@ static void topk_line(const scan_work *w, const light_cursor *at, entry *heap)
     for (int64_t first = 0; first < w->n; first += PIECE) {
         int64_t n = w->n - first < PIECE ? w->n - first : PIECE;
         read_keys(w, at->offset[0], first, n, keys);
+        if (size == w->k && largest_key(keys, n) <= heap[0].key) continue;
         for (int64_t i = 0; i < n; i++) {
             entry e = {keys[i], first + i};
             if (size < w->k) {
@@ -201,11 +209,27 @@ static light_status topk(const light_kernel_args *args)
 
 /* ---- cumsum ------------------------------------------------------------- */
 
+/* The opposite for the first output, where `values` are f64 or i64. */
+static void write_piece(const scan_work *w, int64_t offset, int64_t n, light_dtype as, void *values)
+{
+    uint64_t raw[PIECE];
+    light_dtype dtype = (light_dtype)w->out[0]->dtype;
+    size_t size = light_dtype_size(dtype);
+    char *y = element(w->out[0], offset);
+    if (w->accumulate) { /* gradients are floating */
+        double old[PIECE], *sums = values;
+        LIGHT_ISA(light_gather)(raw, y, w->stride[1], n, size);
+        LIGHT_ISA(light_convert)(old, LIGHT_F64, raw, dtype, n);
+        for (int64_t i = 0; i < n; i++) sums[i] += old[i];
+    }
+    LIGHT_ISA(light_convert)(raw, dtype, values, as, n);
+    LIGHT_ISA(light_scatter)(y, raw, w->stride[1], n, size);
+}
+
 #define CUMSUM(name, T, AS)                                                                                  \
     static void name(const scan_work *w, const light_cursor *at)                                             \
     {                                                                                                        \
         T values[PIECE], sum = 0;                                                                            \
-        light_dtype to = (light_dtype)w->out[0]->dtype;                                                      \
         for (int64_t done = 0; done < w->n;) {                                                               \
             int64_t n = w->n - done < PIECE ? w->n - done : PIECE;                                           \
             int64_t first = w->flag ? w->n - done - n : done;                                                \
@@ -214,11 +238,7 @@ static light_status topk(const light_kernel_args *args)
                 int64_t k = w->flag ? n - 1 - i : i;                                                         \
                 values[k] = sum += values[k];                                                                \
             }                                                                                                \
-            for (int64_t i = 0; i < n; i++) {                                                                \
-                char *y = element(w->out[0], at->offset[1] + (first + i) * w->stride[1]);                    \
-                if (w->accumulate) values[i] += (T)light_load_one(y, to);                                    \
-                LIGHT_ISA(light_convert)(y, to, &values[i], AS, 1);                                          \
-            }                                                                                                \
+            write_piece(w, at->offset[1] + first * w->stride[1], n, AS, values);                             \
             done += n;                                                                                       \
         }                                                                                                    \
     }

@@ -7,7 +7,8 @@
 #include "cpu/parallel.h"
 #include "cpu/vec.h"
 
-#define PIECE LIGHT_MAP_TILE
+#define PIECE 2048
+#define STRIP 64 /* lines that are worked on together */
 #define LANES 32
 
 typedef struct operand {
@@ -65,7 +66,10 @@ static light_status run(const light_kernel_args *args, bool backward)
     light_iter_sort(&w.lines);
     light_iter_coalesce(&w.lines);
     w.together = w.lines.numel > 1 && w.y.stride > w.lines.strides[0][w.lines.ndim - 1];
-    light_parallel(w.lines.numel, 8 * w.n, y->dtype == LIGHT_F64 ? lines_f64 : lines_f32, &w);
+    int64_t side = w.lines.shape[w.lines.ndim - 1], strips = w.together ? (side + STRIP - 1) / STRIP : side;
+    int64_t items = w.lines.numel / side * strips;
+    light_parallel(items, 8 * w.n * (w.together ? STRIP : 1), y->dtype == LIGHT_F64 ? lines_f64 : lines_f32,
+                   &w);
     return LIGHT_OK;
 }
 

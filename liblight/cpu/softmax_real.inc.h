@@ -2,21 +2,22 @@
 /* softmax in one floating type; softmax.c includes this for f32 and f64. It wants T, T_DTYPE, NAME(x), EXP(x), LOG(x).
  *
  * Lines lie along the dim. Where it is the fastest in memory a line is worked on by itself, piece by piece; else up to
- * PIECE neighbouring lines are worked on together. */
+ * STRIP neighbouring lines are worked on together. */
 
 /* n elements `stride` apart as an array of T. */
 static const T *NAME(read)(const operand *o, int64_t offset, int64_t stride, int64_t n, T *room)
 {
     const char *x = o->data + offset * (int64_t)o->size;
     uint64_t raw[PIECE];
-    if (stride != 1) {
-        bool same = o->dtype == T_DTYPE;
-        LIGHT_ISA(light_gather)(same ? (void *)room : (void *)raw, x, stride, n, o->size);
-        if (same) return room;
-        x = (const char *)raw;
+    if (o->dtype == T_DTYPE) {
+        if (stride == 1) return (const T *)(const void *)x;
+        LIGHT_ISA(light_gather)(room, x, stride, n, o->size);
+    } else if (stride == 1) {
+        LIGHT_ISA(light_convert)(room, T_DTYPE, x, o->dtype, n);
+    } else {
+        LIGHT_ISA(light_gather)(raw, x, stride, n, o->size);
+        LIGHT_ISA(light_convert)(room, T_DTYPE, raw, o->dtype, n);
     }
-    if (o->dtype == T_DTYPE) return (const T *)(const void *)x;
-    LIGHT_ISA(light_convert)(room, T_DTYPE, x, o->dtype, n);
     return room;
 }
 
@@ -137,7 +138,7 @@ static void NAME(strip)(const softmax_work *w, const light_cursor *at, int64_t n
 {
     int last = w->lines.ndim - 1;
     int64_t side = w->lines.strides[1][last], out_side = w->lines.strides[0][last];
-    T room[PIECE], values[PIECE], most[PIECE], total[PIECE] = {0};
+    T room[STRIP], values[STRIP], most[STRIP], total[STRIP] = {0};
     for (int64_t i = 0; i < n; i++) most[i] = -INFINITY;
     for (int64_t k = 0; k < w->n; k++) {
         const T *x = NAME(across)(&w->a, at->offset[1], k, side, n, room);
@@ -163,7 +164,7 @@ static void NAME(strip_backward)(const softmax_work *w, const light_cursor *at, 
 {
     int last = w->lines.ndim - 1;
     int64_t side_g = w->lines.strides[1][last], side_y = w->lines.strides[2][last];
-    T room_g[PIECE], room_y[PIECE], values[PIECE], dot[PIECE] = {0};
+    T room_g[STRIP], room_y[STRIP], values[STRIP], dot[STRIP] = {0};
     for (int64_t k = 0; k < w->n; k++) {
         const T *g = NAME(across)(&w->a, at->offset[1], k, side_g, n, room_g);
         const T *y = NAME(across)(&w->b, at->offset[2], k, side_y, n, room_y);
@@ -186,28 +187,27 @@ static void NAME(strip_backward)(const softmax_work *w, const light_cursor *at, 
     }
 }
 
+/* Item i is a line, or a strip of up to STRIP lines. */
 static void NAME(lines)(void *context, int64_t from, int64_t to)
 {
     const softmax_work *w = context;
+    int64_t side = w->lines.shape[w->lines.ndim - 1], strips = (side + STRIP - 1) / STRIP;
     light_cursor at;
-    light_cursor_at(&w->lines, &at, from);
-    while (from < to) {
-        int64_t n = 1;
-        if (w->together) {
-            n = light_cursor_run(&w->lines, &at);
-            if (n > to - from) n = to - from;
-            if (n > PIECE) n = PIECE;
+    for (int64_t item = from; item < to; item++) {
+        if (!w->together) {
+            light_cursor_at(&w->lines, &at, item);
             if (w->backward)
-                NAME(strip_backward)(w, &at, n);
+                NAME(line_backward)(w, &at);
             else
-                NAME(strip)(w, &at, n);
-        } else if (w->backward) {
-            NAME(line_backward)(w, &at);
-        } else {
-            NAME(line)(w, &at);
+                NAME(line)(w, &at);
+            continue;
         }
-        light_cursor_advance(&w->lines, &at, n);
-        from += n;
+        int64_t first = item % strips * STRIP, n = side - first < STRIP ? side - first : STRIP;
+        light_cursor_at(&w->lines, &at, item / strips * side + first);
+        if (w->backward)
+            NAME(strip_backward)(w, &at, n);
+        else
+            NAME(strip)(w, &at, n);
     }
 }
 

@@ -9,14 +9,17 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline float light_vec_float(int32_t bits)
+/* A call that the compiler leaves in a loop keeps it from becoming vector code. */
+#define LIGHT_VEC static inline __attribute__((always_inline))
+
+LIGHT_VEC float light_vec_float(int32_t bits)
 {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-static inline int32_t light_vec_bits(float value)
+LIGHT_VEC int32_t light_vec_bits(float value)
 {
     int32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -24,7 +27,7 @@ static inline int32_t light_vec_bits(float value)
 }
 
 /* e^x: x = n ln 2 + r with |r| <= ln 2 / 2, then 2^n in two factors, so that denormal results come out right. */
-static inline float light_vec_exp_f32(float x)
+LIGHT_VEC float light_vec_exp_f32(float x)
 {
     float c = x > 89.0f ? 89.0f : x;
     c = c < -104.5f ? -104.5f : c;
@@ -47,7 +50,7 @@ static inline float light_vec_exp_f32(float x)
 }
 
 /* ln x: x = 2^k m with m in [sqrt 1/2, sqrt 2], ln m by the odd series in s = (m - 1) / (m + 1). */
-static inline float light_vec_log_f32(float x)
+LIGHT_VEC float light_vec_log_f32(float x)
 {
     int small = x < 1.17549435e-38f;
     int32_t bits = light_vec_bits(small ? x * 8388608.0f : x) - 0x3F3504F3;
@@ -65,7 +68,7 @@ static inline float light_vec_log_f32(float x)
 }
 
 /* ln(1 + x) for x >= 0: the rounding of 1 + x is made good to first order. */
-static inline float light_vec_log1p_f32(float x)
+LIGHT_VEC float light_vec_log1p_f32(float x)
 {
     float u = 1.0f + x;
     float lost = x - (u - 1.0f);
@@ -74,7 +77,7 @@ static inline float light_vec_log1p_f32(float x)
     return x > 1.0e7f ? light_vec_log_f32(x) : y;
 }
 
-static inline float light_vec_tanh_f32(float x)
+LIGHT_VEC float light_vec_tanh_f32(float x)
 {
     float z = x * x;
     float p = 2.292744797e-03f;
@@ -89,7 +92,7 @@ static inline float light_vec_tanh_f32(float x)
     return fabsf(x) < 0.625f ? near : far;
 }
 
-static inline float light_vec_erf_f32(float x)
+LIGHT_VEC float light_vec_erf_f32(float x)
 {
     float t = fabsf(x), z = x * x;
     float p = 8.690368933e-05f;
@@ -116,49 +119,49 @@ static inline float light_vec_erf_f32(float x)
     return x == x ? y : x;
 }
 
-static inline float light_vec_sigmoid_f32(float x)
+LIGHT_VEC float light_vec_sigmoid_f32(float x)
 {
     return 1.0f / (1.0f + light_vec_exp_f32(-x));
 }
 
 /* e^x - 1, by 2 t / (1 - t) with t = tanh(x / 2): exact in the neighbourhood of 0. */
-static inline float light_vec_expm1_f32(float x)
+LIGHT_VEC float light_vec_expm1_f32(float x)
 {
     float t = light_vec_tanh_f32(0.5f * x);
     return x > 1.0f ? light_vec_exp_f32(x) - 1.0f : 2.0f * t / (1.0f - t);
 }
 
-static inline double light_vec_exp_f64(double x)
+LIGHT_VEC double light_vec_exp_f64(double x)
 {
     return exp(x);
 }
 
-static inline double light_vec_log_f64(double x)
+LIGHT_VEC double light_vec_log_f64(double x)
 {
     return log(x);
 }
 
-static inline double light_vec_log1p_f64(double x)
+LIGHT_VEC double light_vec_log1p_f64(double x)
 {
     return log1p(x);
 }
 
-static inline double light_vec_expm1_f64(double x)
+LIGHT_VEC double light_vec_expm1_f64(double x)
 {
     return expm1(x);
 }
 
-static inline double light_vec_tanh_f64(double x)
+LIGHT_VEC double light_vec_tanh_f64(double x)
 {
     return tanh(x);
 }
 
-static inline double light_vec_erf_f64(double x)
+LIGHT_VEC double light_vec_erf_f64(double x)
 {
     return erf(x);
 }
 
-static inline double light_vec_sigmoid_f64(double x)
+LIGHT_VEC double light_vec_sigmoid_f64(double x)
 {
     return 1.0 / (1.0 + exp(-x));
 }

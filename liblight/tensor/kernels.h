@@ -26,8 +26,8 @@
     X(WHERE)           /* condition, a, b > y        expanded likewise */                                                \
     /* reductions */                                                                                                     \
     X(REDUCE)          /* x > y                      reduce; y has x's ndim with 1 in the reduced dims */                \
-    X(REDUCE_BACKWARD) /* gy, x, y > gx             reduce: max, min: gy where x = y (ties were counted before); var: y i\
-                          the mean; logsumexp. gy and y have 1 in the reduced dims */                                    \
+    X(REDUCE_BACKWARD) /* gy, x, y > gx              reduce; gy, y have 1 in the reduced dims. max, min: gy where x is y \
+                          (gy is shared among equals before); var: y is the mean; logsumexp */                           \
     X(ARG_REDUCE)      /* x > y(i64)                 arg_reduce; y has 1 in dim */                                       \
     X(TOPK)            /* x > values, indices(i64)   topk */                                                             \
     X(CUMSUM)          /* x > y                      cumsum (reverse: from the end, for the gradient) */                 \
