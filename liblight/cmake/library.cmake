@@ -96,6 +96,8 @@ if(BUILD_SHARED_LIBS)
   if(LIGHT_SANITIZE)
     # clang links the sanitizer runtime into programs, not into libraries.
     target_link_options(light PRIVATE -Wl,-z,undefs)
+  else()
+    target_link_options(light PRIVATE -Wl,--no-undefined)
   endif()
 endif()
 

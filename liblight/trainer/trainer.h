@@ -158,18 +158,17 @@ struct light_trainer {
 };
 
 /* hooks.c. Each returns the failure that a hook recorded. */
+/* clang-format off */
 #define LIGHT_MOMENT_MAP(X)                                                                                  \
-    X(on_fit_start)                                                                                          \
-    X(on_fit_end)                                                                                            \
-    X(on_train_start) X(on_train_end) X(on_train_epoch_start) X(on_validation_start) X(on_validation_end)    \
-        X(on_validation_epoch_start) X(on_validation_epoch_end) X(on_test_start) X(on_test_end)              \
-            X(on_test_epoch_start) X(on_test_epoch_end) X(on_predict_start) X(on_predict_end)                \
-                X(on_predict_epoch_start) X(on_predict_epoch_end) X(on_before_zero_grad)                     \
-                    X(on_after_backward) X(on_before_optimizer_step)
+    X(on_fit_start) X(on_fit_end) X(on_train_start) X(on_train_end) X(on_train_epoch_start)                  \
+    X(on_validation_start) X(on_validation_end) X(on_validation_epoch_start) X(on_validation_epoch_end)      \
+    X(on_test_start) X(on_test_end) X(on_test_epoch_start) X(on_test_epoch_end)                              \
+    X(on_predict_start) X(on_predict_end) X(on_predict_epoch_start) X(on_predict_epoch_end)                  \
+    X(on_before_zero_grad) X(on_after_backward) X(on_before_optimizer_step)
 #define LIGHT_BATCH_MOMENT_MAP(X)                                                                            \
-    X(on_train_batch_end)                                                                                    \
-    X(on_validation_batch_start)                                                                             \
-    X(on_validation_batch_end) X(on_test_batch_start) X(on_test_batch_end) X(on_predict_batch_start)
+    X(on_train_batch_end) X(on_validation_batch_start) X(on_validation_batch_end) X(on_test_batch_start)     \
+    X(on_test_batch_end) X(on_predict_batch_start)
+/* clang-format on */
 #define X(hook) light_status light_call_##hook(light_trainer *t);
 LIGHT_MOMENT_MAP(X)
 #undef X
