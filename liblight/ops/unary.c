@@ -139,9 +139,14 @@ light_tensor *light_to_dtype(light_step *s, light_tensor *x, light_dtype dtype)
 light_status light_take_in_place(light_step *s, light_node *node)
 {
     light_tensor *x = node->in[0];
-    if (!x->step)
-        return light_op_fail(s, node, LIGHT_ERR_ARGUMENT,
-                             "a parameter, buffer or kept tensor cannot be overwritten by an operation");
+    if (x->storage->block < 0)
+        return light_op_fail(
+            s, node, LIGHT_ERR_ARGUMENT,
+            "the memory of a parameter, a buffer or a kept tensor cannot be overwritten by an operation");
+    for (int d = 0; d < x->ndim; d++)
+        if (x->shape[d] > 1 && x->strides[d] == 0)
+            return light_op_fail(s, node, LIGHT_ERR_ARGUMENT,
+                                 "an expanded tensor cannot be overwritten: its elements share memory");
     /* Whoever made this memory may read its result in backward; then it must not change. */
     for (const light_tensor *t = x; t->node; t = t->node->in[0]) {
         const light_node *maker = t->node;

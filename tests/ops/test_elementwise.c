@@ -575,6 +575,12 @@ static void in_place(void **state)
     assert_int_equal(light_tensor_new(&owned, LIGHT_SHAPE(3), LIGHT_F32, NULL), LIGHT_OK);
     light_relu_(s, owned);
     assert_step_failed(s, LIGHT_ERR_ARGUMENT, "cannot be overwritten");
+    light_step_begin(s);
+    light_relu_(s, light_reshape(s, owned, LIGHT_SHAPE(3, 1)));
+    assert_step_failed(s, LIGHT_ERR_ARGUMENT, "cannot be overwritten");
+    light_step_begin(s);
+    light_relu_(s, light_expand(s, light_ones(s, LIGHT_SHAPE(1), LIGHT_F32), LIGHT_SHAPE(4)));
+    assert_step_failed(s, LIGHT_ERR_ARGUMENT, "its elements share memory");
     light_tensor_free(owned);
     light_step_free(s);
 }
