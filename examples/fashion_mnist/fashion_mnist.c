@@ -21,9 +21,11 @@ typedef struct {
 } convnet;
 
 static const light_option convnet_options[] = {
-    LIGHT_OPTION(convnet, hidden, 128, "width of the hidden layer"),
-    LIGHT_OPTION(convnet, lr, 1e-3, "peak learning rate"),
-    LIGHT_OPTION(convnet, dropout, 0.25, "dropout probability before each linear layer"), LIGHT_OPTIONS_END};
+    LIGHT_OPTION_RANGE(convnet, hidden, 128, 1, 1 << 20, "width of the hidden layer"),
+    LIGHT_OPTION_RANGE(convnet, lr, 1e-3, 1e-12, INFINITY, "peak learning rate"),
+    LIGHT_OPTION_RANGE(convnet, dropout, 0.25, 0, 1, "dropout probability before each linear layer"),
+    LIGHT_OPTIONS_END,
+};
 
 static light_status convnet_init(light_module *self)
 {
@@ -65,6 +67,13 @@ static void convnet_validation_step(light_module *self, light_step *s, const lig
     light_log(s, "val_acc", light_accuracy(s, logits, batch->fields[1]), .prog_bar = true);
 }
 
+static void convnet_test_step(light_module *self, light_step *s, const light_batch *batch)
+{
+    light_tensor *logits = light_forward(s, self, batch->fields[0]);
+    light_log(s, "test_loss", light_cross_entropy(s, logits, batch->fields[1]));
+    light_log(s, "test_acc", light_accuracy(s, logits, batch->fields[1]));
+}
+
 static light_tensor *convnet_predict_step(light_module *self, light_step *s, const light_batch *batch)
 {
     return light_argmax(s, light_forward(s, self, batch->fields[0]), 1);
@@ -84,7 +93,7 @@ const light_module_vtable convnet_vtable = {
     .forward = convnet_forward,
     .training_step = convnet_training_step,
     .validation_step = convnet_validation_step,
-    .test_step = convnet_validation_step,
+    .test_step = convnet_test_step,
     .predict_step = convnet_predict_step,
     .configure_optimizers = convnet_configure_optimizers,
 };
@@ -102,14 +111,15 @@ typedef struct {
 static const light_option fashion_options[] = {
     LIGHT_OPTION(fashion, root, "/usr/share/datasets/fashion-mnist",
                  "folder with the four IDX files (.gz or plain)"),
-    LIGHT_OPTION(fashion, batch_size, 128, "samples a rank takes in one step"),
-    LIGHT_OPTION(fashion, num_workers, 2, "loader threads; 0 loads in the training thread"),
-    LIGHT_OPTIONS_END};
+    LIGHT_OPTION_RANGE(fashion, batch_size, 128, 1, INFINITY, "samples a rank takes in one step"),
+    LIGHT_OPTION_RANGE(fashion, num_workers, 2, 0, 256, "loader threads; 0 loads in the training thread"),
+    LIGHT_OPTIONS_END,
+};
 
 static light_status fashion_setup(light_datamodule *self, light_stage stage)
 {
     fashion *d = (fashion *)self;
-    if (stage == LIGHT_STAGE_FIT) {
+    if (stage == LIGHT_STAGE_FIT || stage == LIGHT_STAGE_VALIDATE) {
         light_dataset *all;
         LIGHT_TRY(
             light_idx_dataset_open(&all, d->root, "train-images-idx3-ubyte", "train-labels-idx1-ubyte"));

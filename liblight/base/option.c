@@ -158,7 +158,11 @@ static light_status wrong_type(const char *where, const char *text, const char *
 static light_status check_range(const light_option *o, double value, const char *where, const char *text)
 {
     bool any = o->low == 0 && o->high == 0;
-    if (any ? isfinite(value) : value >= o->low && value <= o->high) return LIGHT_OK;
+    if (o->type == LIGHT_OPTION_FLOAT && isfinite(value) &&
+        fabs(value) >= 0x1.ffffffp127) /* rounds to infinity */
+        return light_fail(LIGHT_ERR_ARGUMENT, "%s %s: is too large", where, text);
+    /* An infinite default must come back from a configuration file. */
+    if (any ? isfinite(value) || value == o->number : value >= o->low && value <= o->high) return LIGHT_OK;
     if (any) return wrong_type(where, text, "a finite number");
     if (isinf(o->high))
         return light_fail(LIGHT_ERR_ARGUMENT, "%s %s: must be at least %.15g", where, text, o->low);

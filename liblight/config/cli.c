@@ -144,7 +144,19 @@ static light_status set_option(cli *c, const argument *a, int *i)
     return light_config_set(c->config, a->name, value, where);
 }
 
-/* Files come before everything else on the line, wherever they stand. */
+/* Help comes before everything else, so that it shows defaults, and comes even when other arguments are wrong. */
+static bool read_help(cli *c)
+{
+    for (int i = 2; i < c->argc && !c->done; i++) {
+        if (!strcmp(c->argv[i], "-h") || !strcmp(c->argv[i], "--help"))
+            help(c, true);
+        else if (!strncmp(c->argv[i], "--", 2))
+            section_help(c, c->argv[i] + 2);
+    }
+    return c->done;
+}
+
+/* Files come before the options on the line, wherever they stand. */
 static light_status read_files(cli *c)
 {
     for (int i = 2; i < c->argc; i++) {
@@ -159,16 +171,10 @@ static light_status read_files(cli *c)
 
 static light_status read_arguments(cli *c)
 {
-    for (int i = 2; i < c->argc && !c->done; i++) {
+    for (int i = 2; i < c->argc; i++) {
         argument a;
-        if (!strcmp(c->argv[i], "-h")) {
-            help(c, true);
-            break;
-        }
         LIGHT_TRY(split(c->argv[i], &a));
-        if (!strcmp(a.name, "help")) {
-            help(c, true);
-        } else if (!strcmp(a.name, "config")) {
+        if (!strcmp(a.name, "config")) {
             value_of(c, &a, &i);
         } else if (!strcmp(a.name, "print_config")) {
             if (a.value && strcmp(a.value, "comments"))
@@ -177,7 +183,7 @@ static light_status read_arguments(cli *c)
                                   a.value);
             c->print_config = true;
             c->comments = a.value != NULL;
-        } else if (!section_help(c, a.name)) {
+        } else {
             LIGHT_TRY(set_option(c, &a, &i));
         }
     }
@@ -198,6 +204,9 @@ static light_status read_command(cli *c)
         return LIGHT_OK;
     }
     if (!strncmp(command, "--", 2) && section_help(c, command + 2)) return LIGHT_OK;
+    if (command[0] == '-')
+        return light_fail(LIGHT_ERR_ARGUMENT, "the command comes first: %s fit %s .. (see --help)",
+                          c->program, command);
     light_nearest nearest = {.wanted = command};
     for (size_t i = 0; i < COMMANDS; i++) {
         if (!strcmp(command, commands[i].name)) {
@@ -216,7 +225,7 @@ static light_status read_command(cli *c)
 static light_status configure(cli *c)
 {
     LIGHT_TRY(read_command(c));
-    if (c->done) return LIGHT_OK;
+    if (c->done || read_help(c)) return LIGHT_OK;
     LIGHT_TRY(read_files(c));
     LIGHT_TRY(light_config_read_environment(c->config));
     return read_arguments(c);
@@ -224,17 +233,57 @@ static light_status configure(cli *c)
 
 /* ---- after a run -------------------------------------------------------- */
 
-static void tell_file(const char *folder, const char *name, const char *what)
+static bool exists_in(const char *folder, const char *name)
 {
     char *path = light_path_join(folder, name);
-    if (path && (light_file_exists(path) || light_directory_exists(path)))
-        light_message(LIGHT_MESSAGE_INFO, "  %-20s %s", name, what);
+    bool found = path && (light_file_exists(path) || light_directory_exists(path));
     light_free(path);
+    return found;
 }
 
-static void tell_where(const cli *c, const light_trainer *t)
+static void tell_file(const char *folder, const char *name, const char *what)
 {
-    const char *folder = light_trainer_log_dir(t), *reason = light_trainer_stop_reason(t);
+    if (exists_in(folder, name)) light_message(LIGHT_MESSAGE_INFO, "  %-20s %s", name, what);
+}
+
+/* As it can be pasted into a shell. */
+static void append_word(light_string *out, const char *word)
+{
+    bool plain = !strpbrk(word, " \t\n'\"\\$`&|;<>()*?[]#~!{}");
+    if (plain) {
+        light_string_append(out, word);
+        return;
+    }
+    light_string_append(out, "'");
+    for (; *word; word++)
+        if (*word == '\'')
+            light_string_append(out, "'\\''");
+        else
+            light_string_append_bytes(out, word, 1);
+    light_string_append(out, "'");
+}
+
+/* The line that goes on from this run. What was set for this run is set again, through its config.yaml. */
+static void tell_next(const cli *c, const char *before, const char *command, const char *folder,
+                      const char *arguments)
+{
+    light_string line = {0};
+    append_word(&line, c->argv[0]);
+    light_string_printf(&line, " %s", command);
+    if (c->config->customized && exists_in(folder, "config.yaml")) {
+        char *path = light_path_join(folder, "config.yaml");
+        light_string_append(&line, " --config ");
+        append_word(&line, path ? path : "");
+        light_free(path);
+    }
+    light_message(LIGHT_MESSAGE_INFO, "%s%s %s", before, light_string_text(&line), arguments);
+    light_string_free(&line);
+}
+
+static void tell_where(const cli *c, light_trainer *t)
+{
+    char more[96];
+    const char *folder = light_trainer_log_dir(t), *reason = light_trainer_stop_reason(t), *before = "next: ";
     if (reason[0]) light_message(LIGHT_MESSAGE_INFO, "stopped: %s", reason);
     if (!folder[0]) return;
     light_message(LIGHT_MESSAGE_INFO, "this run is in %s:", folder);
@@ -243,22 +292,28 @@ static void tell_where(const cli *c, const light_trainer *t)
     tell_file(folder, "learning_curve.svg", "the same as a picture");
     tell_file(folder, "checkpoints/best", "the best model");
     tell_file(folder, "checkpoints/last", "the newest state");
-    light_message(LIGHT_MESSAGE_INFO, "next: %s test --ckpt_path best", c->argv[0]);
-    light_message(LIGHT_MESSAGE_INFO, "      %s fit --ckpt_path last --trainer.max_epochs %lld", c->argv[0],
-                  (long long)light_trainer_current_epoch(t) + 5);
+    if (t->module_hooks.test_step && light_datamodule_has_loader(c->config->data, LIGHT_STAGE_TEST) &&
+        exists_in(folder, "checkpoints/best")) {
+        tell_next(c, before, "test", folder, "--ckpt_path best");
+        before = "      ";
+    }
+    if (!exists_in(folder, "checkpoints/last")) return;
+    snprintf(more, sizeof more, "--ckpt_path last --trainer.max_epochs %lld",
+             (long long)light_trainer_current_epoch(t) + 5);
+    tell_next(c, before, "fit", folder, more);
 }
 
-static int exit_code(const cli *c, const light_trainer *t, light_status status)
+static int exit_code(const cli *c, light_trainer *t, light_status status)
 {
+    const char *folder = light_trainer_log_dir(t);
     if (status == LIGHT_OK) {
         if (c->stage == LIGHT_STAGE_FIT) tell_where(c, t);
         return EXIT_OK;
     }
     light_message(LIGHT_MESSAGE_ERROR, "%s: %s", c->program, light_error_message());
-    if (status != LIGHT_ERR_INTERRUPTED) return EXIT_FAILED;
-    if (c->stage == LIGHT_STAGE_FIT && light_trainer_log_dir(t)[0])
-        light_message(LIGHT_MESSAGE_INFO, "to go on: %s fit --ckpt_path last", c->argv[0]);
-    return EXIT_INTERRUPTED;
+    if (c->stage == LIGHT_STAGE_FIT && folder[0] && exists_in(folder, "checkpoints/last"))
+        tell_next(c, "to go on: ", "fit", folder, "--ckpt_path last");
+    return status == LIGHT_ERR_INTERRUPTED ? EXIT_INTERRUPTED : EXIT_FAILED;
 }
 
 static light_status run(const cli *c, light_trainer *t, const light_run_options *options)
@@ -308,19 +363,18 @@ int light_cli_with(int argc, char **argv, const light_module_vtable *module,
 {
     cli c = {
         .program = argc > 0 ? base_name(argv[0]) : "program", .argc = argc, .argv = argv, .options = options};
-    int code = EXIT_USAGE;
+    int code = EXIT_OK;
     light_status status = light_config_new(&c.config, module, data, options);
-    if (status == LIGHT_OK) status = configure(&c);
-    if (status != LIGHT_OK) {
+    if (status != LIGHT_OK)
+        code = EXIT_FAILED; /* the program's fault, not its user's */
+    else if ((status = configure(&c)) != LIGHT_OK)
+        code = EXIT_USAGE;
+    if (status != LIGHT_OK)
         light_message(LIGHT_MESSAGE_ERROR, "%s: %s", c.program, light_error_message());
-    } else if (c.done) {
-        code = EXIT_OK;
-    } else if (c.print_config) {
+    else if (c.print_config)
         print_config(&c);
-        code = EXIT_OK;
-    } else {
+    else if (!c.done)
         code = train(&c);
-    }
     light_config_free(c.config);
     return code;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 extern char **environ;
 
@@ -30,11 +31,26 @@ static light_status add_section(light_config *c, const char *name, const char *h
     return LIGHT_OK;
 }
 
+/* The callback of that kind which the program itself gives to the trainer. */
+static light_callback *program_callback(const light_config *c, const light_callback_vtable *vtable)
+{
+    for (int i = 0; i < LIGHT_MAX_CALLBACKS; i++)
+        if (c->trainer.callbacks[i] && c->trainer.callbacks[i]->vtable == vtable)
+            return c->trainer.callbacks[i];
+    return NULL;
+}
+
 static light_status add_extensions(light_config *c)
 {
     for (const light_extension *e = light_extensions; e->name; e++) {
         if (!e->callback || !e->callback->options) continue;
-        light_callback *callback = light_callback_new(e->callback);
+        light_callback *callback = program_callback(c, e->callback);
+        if (callback) {
+            LIGHT_TRY(
+                add_section(c, e->name, "callback of this program", e->callback->options, callback, NULL));
+            continue;
+        }
+        callback = light_callback_new(e->callback);
         if (!callback) return LIGHT_ERR_MEMORY;
         LIGHT_TRY(add_section(c, e->name, "callback; setting one of these adds it", e->callback->options,
                               callback, callback));
@@ -49,8 +65,8 @@ static light_status fill(light_config *c, const light_module_vtable *model,
     light_options_default(light_trainer_option_table, &c->trainer);
     light_options_merge(light_trainer_option_table, &c->trainer, &program->trainer, 0);
     c->ckpt_path = "";
-    if (!(c->model = light_module_new(model))) return LIGHT_ERR_MEMORY;
-    if (!(c->data = light_datamodule_new(data))) return LIGHT_ERR_MEMORY;
+    if (!(c->model = light_module_new(model))) return LIGHT_ERR_ARGUMENT;
+    if (!(c->data = light_datamodule_new(data))) return LIGHT_ERR_ARGUMENT;
     LIGHT_TRY(add_section(c, "trainer", "how to train", light_trainer_option_table, &c->trainer, NULL));
     LIGHT_TRY(add_section(c, "model", model->name, model->options, c->model, NULL));
     LIGHT_TRY(add_section(c, "data", data->name, data->options, c->data, NULL));
@@ -74,6 +90,8 @@ void light_config_free(light_config *c)
 {
     if (!c) return;
     for (int i = 0; i < c->n; i++) light_callback_free(c->sections[i].callback);
+    for (int i = 0; i < LIGHT_MAX_CALLBACKS; i++) light_callback_free(c->trainer.callbacks[i]);
+    for (int i = 0; i < LIGHT_MAX_LOGGERS; i++) light_logger_free(c->trainer.loggers[i]);
     light_module_free(c->model);
     light_datamodule_free(c->data);
     light_free(c);
@@ -144,39 +162,66 @@ light_status light_config_set(light_config *c, const char *name, const char *tex
     light_config_section *section;
     const light_option *option = light_config_find(c, name, &section);
     if (!option) return light_config_unknown(c, name, where, "");
+    if (option->type == LIGHT_OPTION_STRING && !light_config_is_text(text))
+        return light_fail(LIGHT_ERR_ARGUMENT,
+                          "%s \"%s\": expected text in UTF-8, which configuration files are written in",
+                          where, text);
     LIGHT_TRY(light_option_set(option, section ? section->object : c, text, where));
     if (section) section->touched = true;
+    if (section && strcmp(name, "trainer.max_epochs") && strcmp(name, "seed_everything"))
+        c->customized = true;
     return LIGHT_OK;
 }
 
 /* ---- environment -------------------------------------------------------- */
 
-/* "LIGHT_TRAINER__MAX_EPOCHS=3" to "trainer.max_epochs"; false when it is something else. */
-static bool option_of_variable(const char *variable, char *name, size_t bytes)
+/* Whether a variable stands for SECTION.OPTION, or for an option outside of sections: "LIGHT_TRAINER__MAX_EPOCHS",
+ * "LIGHT_CKPT_PATH". Names of options may have capitals, which the environment cannot show. */
+static bool stands_for(const char *variable, size_t length, const char *section, const char *option)
 {
-    const char *end = strchr(variable, '='), *middle = strstr(variable, "__");
-    if (strncmp(variable, "LIGHT_", 6) || !end || !middle || middle > end ||
-        (size_t)(end - variable) >= bytes)
-        return false;
-    size_t n = 0;
-    for (const char *p = variable + 6; p < end; p++) {
-        if (p == middle) {
-            name[n++] = '.';
-            p++;
-        } else {
-            name[n++] = (char)tolower((unsigned char)*p);
+    size_t ns = strlen(section), no = strlen(option);
+    if (!ns) return length == 6 + no && !strncasecmp(variable + 6, option, no);
+    return length == 6 + ns + 2 + no && !strncasecmp(variable + 6, section, ns) &&
+           !strncmp(variable + 6 + ns, "__", 2) && !strncasecmp(variable + 6 + ns + 2, option, no);
+}
+
+/* The option's name behind NAME=VALUE; false when it is another program's variable. What looks like an option and is
+ * none comes out as it would be written, for the message. */
+static bool option_of_variable(const light_config *c, const char *variable, char *name, size_t bytes)
+{
+    static const char *const outside[] = {"seed_everything", "ckpt_path"};
+    size_t length = strcspn(variable, "=");
+    if (strncmp(variable, "LIGHT_", 6) || length >= bytes) return false;
+    for (size_t i = 0; i < sizeof outside / sizeof *outside; i++)
+        if (stands_for(variable, length, "", outside[i])) {
+            snprintf(name, bytes, "%s", outside[i]);
+            return true;
         }
-    }
-    name[n] = '\0';
+    for (int i = 0; i < c->n; i++)
+        for (const light_option *o = c->sections[i].options; o && o->name; o++)
+            if (stands_for(variable, length, c->sections[i].name, o->name)) {
+                snprintf(name, bytes, "%s.%s", c->sections[i].name, o->name);
+                return true;
+            }
+    const char *middle = strstr(variable + 6, "__");
+    if (!middle || middle >= variable + length) return false;
+    snprintf(name, bytes, "%.*s.%.*s", (int)(middle - variable - 6), variable + 6,
+             (int)(variable + length - middle - 2), middle + 2);
+    for (char *p = name; *p; p++) *p = (char)tolower((unsigned char)*p);
     return true;
 }
 
 light_status light_config_read_environment(light_config *c)
 {
     char name[128], where[160];
+    light_config_section *section;
     for (char **variable = environ; *variable; variable++) {
-        if (!option_of_variable(*variable, name, sizeof name)) continue;
+        if (!option_of_variable(c, *variable, name, sizeof name)) continue;
         snprintf(where, sizeof where, "environment variable %.*s", (int)strcspn(*variable, "="), *variable);
+        if (!light_config_find(c, name, &section)) {
+            light_config_unknown(c, name, name, "");
+            return light_fail_in(LIGHT_ERR_ARGUMENT, "%s", where);
+        }
         LIGHT_TRY(light_config_set(c, name, strchr(*variable, '=') + 1, where));
     }
     return LIGHT_OK;
@@ -198,5 +243,9 @@ light_trainer *light_config_trainer(light_config *c)
         c->trainer.callbacks[n++] = s->callback;
         s->callback = NULL;
     }
-    return light_trainer_new_resolved(&c->trainer);
+    light_trainer *t = light_trainer_new_resolved(&c->trainer);
+    /* They are the trainer's now, and it has freed them if it could not be made. */
+    memset(c->trainer.callbacks, 0, sizeof c->trainer.callbacks);
+    memset(c->trainer.loggers, 0, sizeof c->trainer.loggers);
+    return t;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The configuration of a program: sections of options, filled from defaults, files, environment and command line.
  *
- * Sections are "trainer", "model", "data", and one for each callback or logger that is known by name. Setting an option
- * of a callback's section adds that callback to the trainer. */
+ * Sections are "trainer", "model", "data", and one for each callback that is known by name. Setting an option of a
+ * callback's section adds that callback to the trainer; where the program gives one of that kind itself, the section is
+ * that one's. */
 #ifndef LIGHT_CONFIG_CONFIG_H
 #define LIGHT_CONFIG_CONFIG_H
 
@@ -29,6 +30,7 @@ typedef struct light_config {
     light_module *model;
     light_datamodule *data;
     const char *ckpt_path; /* kept by option.c's texts; "" none */
+    bool customized;       /* more was set than how long to train and where from */
 } light_config;
 
 /* With the defaults of option tables and program. Free with light_config_free. */
@@ -48,7 +50,9 @@ light_status light_config_unknown(const light_config *config, const char *name, 
                                   const char *prefix);
 
 light_status light_config_read_yaml(light_config *config, const char *path);
-/* LIGHT_SECTION__OPTION. */
+/* Whether YAML can hold the text: it is UTF-8. */
+bool light_config_is_text(const char *text);
+/* LIGHT_SECTION__OPTION, LIGHT_SEED_EVERYTHING, LIGHT_CKPT_PATH. */
 light_status light_config_read_environment(light_config *config);
 /* The whole configuration as YAML, which light_config_read_yaml reads back to the same. */
 void light_config_write_yaml(const light_config *config, light_string *out, bool comments);

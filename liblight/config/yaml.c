@@ -16,6 +16,8 @@
 typedef struct reader {
     light_config *config;
     const char *path;
+    const char *text; /* of the file */
+    size_t bytes;
     yaml_parser_t parser;
     yaml_event_t event;
     bool has_event;
@@ -28,6 +30,19 @@ static size_t line_of(const reader *r)
     return r->event.start_mark.line + 1;
 }
 
+/* Bytes that are no UTF-8 are reported by their offset, everything else by its line. */
+static size_t line_of_problem(const reader *r)
+{
+    size_t line = r->parser.problem_mark.line;
+    if (r->parser.error == YAML_READER_ERROR) {
+        line = 0;
+        for (size_t i = 0; i < r->parser.problem_offset && i < r->bytes; i++) line += r->text[i] == '\n';
+    } else if (r->parser.context_mark.line > line) {
+        line = r->parser.context_mark.line;
+    }
+    return line + 1;
+}
+
 static light_status next(reader *r)
 {
     if (r->has_event) yaml_event_delete(&r->event);
@@ -35,9 +50,7 @@ static light_status next(reader *r)
     if (r->has_event) return LIGHT_OK;
     if (r->parser.error == YAML_MEMORY_ERROR)
         return light_fail(LIGHT_ERR_MEMORY, "%s: out of memory", r->path);
-    size_t line = r->parser.problem_mark.line > r->parser.context_mark.line ? r->parser.problem_mark.line
-                                                                            : r->parser.context_mark.line;
-    return light_fail(LIGHT_ERR_FORMAT, "%s:%zu: broken YAML: %s%s%s", r->path, line + 1,
+    return light_fail(LIGHT_ERR_FORMAT, "%s:%zu: broken YAML: %s%s%s", r->path, line_of_problem(r),
                       r->parser.context ? r->parser.context : "", r->parser.context ? ", " : "",
                       r->parser.problem ? r->parser.problem : "cannot be read");
 }
@@ -61,13 +74,15 @@ static const char *scalar(const reader *r)
 /* Null, written in one of YAML's ways: the option keeps its default. */
 static bool is_null(const reader *r)
 {
-    const char *text = scalar(r);
-    return r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
-           (!*text || !strcmp(text, "~") || !strcmp(text, "null"));
+    static const char *const words[] = {"", "~", "null", "Null", "NULL"};
+    bool found = false;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) found |= !strcmp(scalar(r), words[i]);
+    return found && r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 }
 
 static light_status note_seen(reader *r, const char *name, size_t line)
 {
+    if (!strcmp(name, "trainer.seed")) name = "seed_everything"; /* two names of one option */
     for (int i = 0; i < r->n_seen; i++)
         if (!strcmp(r->seen[i], name))
             return light_fail(LIGHT_ERR_FORMAT, "%s:%zu: %s is set twice in this file", r->path, line, name);
@@ -166,6 +181,8 @@ light_status light_config_read_yaml(light_config *config, const char *path)
     if (r && yaml_parser_initialize(&r->parser)) {
         r->config = config;
         r->path = path;
+        r->text = text;
+        r->bytes = bytes;
         yaml_parser_set_input_string(&r->parser, (const unsigned char *)text, bytes);
         status = read_document(r);
         if (r->has_event) yaml_event_delete(&r->event);
@@ -179,17 +196,46 @@ light_status light_config_read_yaml(light_config *config, const char *path)
 
 /* ---- writing ------------------------------------------------------------ */
 
+/* The code point that begins at *text, which moves behind it; -1 when it is no UTF-8. */
+static int32_t next_code_point(const char **text)
+{
+    static const int32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    const unsigned char *p = (const unsigned char *)*text;
+    int length = p[0] < 0x80 ? 1 : p[0] >> 5 == 6 ? 2 : p[0] >> 4 == 14 ? 3 : p[0] >> 3 == 30 ? 4 : 0;
+    if (!length) return -1;
+    int32_t code = length == 1 ? p[0] : p[0] & (0x7f >> length);
+    for (int i = 1; i < length; i++) {
+        if (p[i] >> 6 != 2) return -1;
+        code = code << 6 | (p[i] & 0x3f);
+    }
+    if (code < least[length] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) return -1;
+    *text += length;
+    return code;
+}
+
+bool light_config_is_text(const char *text)
+{
+    while (*text)
+        if (next_code_point(&text) < 0) return false;
+    return true;
+}
+
+/* Escapes what YAML would not read back as it is: line breaks of all kinds, controls, byte order marks. */
 static void append_quoted(light_string *out, const char *text)
 {
     light_string_append(out, "\"");
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c == '"' || c == '\\')
-            light_string_printf(out, "\\%c", c);
-        else if (c < 0x20 || c == 0x7f)
-            light_string_printf(out, "\\x%02x", c);
+    while (*text) {
+        const char *start = text;
+        int32_t code = next_code_point(&text);
+        if (code < 0) break; /* light_config_set lets none in */
+        if (code == '"' || code == '\\')
+            light_string_printf(out, "\\%c", (char)code);
+        else if (code < 0x20 || (code >= 0x7f && code < 0xa0))
+            light_string_printf(out, "\\x%02x", (unsigned)code);
+        else if (code == 0x2028 || code == 0x2029 || code == 0xfeff || code == 0xfffe || code == 0xffff)
+            light_string_printf(out, "\\u%04x", (unsigned)code);
         else
-            light_string_append_bytes(out, text, 1);
+            light_string_append_bytes(out, start, (size_t)(text - start));
     }
     light_string_append(out, "\"");
 }
@@ -197,14 +243,18 @@ static void append_quoted(light_string *out, const char *text)
 static void append_option(light_string *out, const light_option *o, const void *object, const char *indent,
                           bool comments)
 {
-    char text[4096];
+    char text[64];
     if (comments && o->help) light_string_printf(out, "%s# %s\n", indent, o->help);
     light_string_printf(out, "%s%s: ", indent, o->name);
-    light_option_get(o, object, text, sizeof text);
-    if (o->type == LIGHT_OPTION_STRING)
-        append_quoted(out, text);
-    else
-        light_string_append(out, text);
+    if (o->type == LIGHT_OPTION_STRING) {
+        const char *value = *(const char *const *)((const char *)object + o->offset);
+        if (value)
+            append_quoted(out, value);
+        else
+            light_string_append(out, "null");
+    } else {
+        light_string_append(out, light_option_get(o, object, text, sizeof text));
+    }
     light_string_append(out, "\n");
 }
 

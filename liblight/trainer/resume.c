@@ -367,9 +367,10 @@ light_status light_restore(light_trainer *t, const light_checkpoint *checkpoint)
 {
     const light_state *state = light_checkpoint_state(checkpoint);
     const light_state *module = light_state_find_group(state, "module");
-    light_status status = light_checkpoint_read_module(checkpoint, t->module, "model", true);
-    if (status == LIGHT_OK && module && t->module_hooks.load_state)
-        status = t->module_hooks.load_state(t->module, module);
+    light_status status = LIGHT_OK;
+    LIGHT_TRY(
+        light_checkpoint_read_module(checkpoint, t->module, "model", true)); /* names the checkpoint itself */
+    if (module && t->module_hooks.load_state) status = t->module_hooks.load_state(t->module, module);
     if (status == LIGHT_OK && t->run_stage == LIGHT_STAGE_FIT) status = restore_fit(t, checkpoint, state);
     if (status == LIGHT_OK) status = load_callbacks(t, light_state_find_group(state, "callbacks"));
     if (status != LIGHT_OK) light_fail_in(status, "checkpoint %s", light_checkpoint_path(checkpoint));
