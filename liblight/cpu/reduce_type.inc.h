@@ -148,14 +148,17 @@ static void NAME(outputs)(void *context, int64_t from, int64_t to)
 /* ---- along columns ------------------------------------------------------ */
 
 #define COLUMNS(STEP)                                                                                        \
-    _Pragma("omp simd") for (int64_t i = 0; i < n; i++)                                                      \
-    {                                                                                                        \
-        const T c = centers[i];                                                                              \
-        (void)c;                                                                                             \
-        lane[i] = STEP(lane[i], x[i]);                                                                       \
+    for (int64_t row = 0; row < rows; row++, x += step) {                                                    \
+        _Pragma("omp simd") for (int64_t i = 0; i < n; i++)                                                  \
+        {                                                                                                    \
+            const T c = centers[i];                                                                          \
+            (void)c;                                                                                         \
+            lane[i] = STEP(lane[i], x[i]);                                                                   \
+        }                                                                                                    \
     }                                                                                                        \
     break
-static void NAME(add_row)(pass p, T *restrict lane, const T *restrict x, const T *restrict centers, int64_t n)
+static void NAME(add_rows)(pass p, T *restrict lane, const T *restrict x, int64_t step, int64_t rows,
+                           const T *restrict centers, int64_t n)
 {
     switch (p) {
     case SUM: COLUMNS(STEP_SUM);
@@ -167,24 +170,32 @@ static void NAME(add_row)(pass p, T *restrict lane, const T *restrict x, const T
 }
 #undef COLUMNS
 
+/* Rows that are added up before they go into the wider total. */
+enum { NAME(FEW) = 64 };
+
 /* Rows [from, to) of the reduced dims, n neighbouring outputs at once: memory is read in its order. */
 static void NAME(strip)(const plan *w, pass p, int64_t offset, int64_t n, int64_t from, int64_t to,
                         const T *centers, TOTAL *totals)
 {
     const light_iter *it = &w->reduced;
-    int64_t stride = w->kept.strides[0][w->kept.ndim - 1];
+    int64_t stride = w->kept.strides[0][w->kept.ndim - 1], step = it->strides[0][it->ndim - 1];
+    bool direct = stride == 1 && w->x_dtype == T_DTYPE;
     T lane[TILE], room[TILE];
     light_cursor at;
     for (int64_t i = 0; i < n; i++) totals[i] = NAME(identity)(p);
-    for (int64_t i = 0; i < n; i++) lane[i] = (T)NAME(identity)(p);
     light_cursor_at(it, &at, from);
     for (int64_t row = from; row < to;) {
-        NAME(add_row)(p, lane, read_elements(w, offset + at.offset[0], stride, n, T_DTYPE, room), centers, n);
-        light_cursor_advance(it, &at, 1);
-        /* Few enough are added up before they go into the wider total. */
-        if (++row < to && (row - from) % 64 != 0) continue;
-        for (int64_t i = 0; i < n; i++) totals[i] = NAME(join)(p, totals[i], lane[i]);
+        int64_t end = to - row < NAME(FEW) ? to : row + NAME(FEW);
         for (int64_t i = 0; i < n; i++) lane[i] = (T)NAME(identity)(p);
+        while (row < end) {
+            int64_t run = direct ? light_cursor_run(it, &at) : 1;
+            if (run > end - row) run = end - row;
+            const T *x = read_elements(w, offset + at.offset[0], stride, n, T_DTYPE, room);
+            NAME(add_rows)(p, lane, x, step, run, centers, n);
+            light_cursor_advance(it, &at, run);
+            row += run;
+        }
+        for (int64_t i = 0; i < n; i++) totals[i] = NAME(join)(p, totals[i], lane[i]);
     }
 }
 
