@@ -131,7 +131,6 @@ static light_status evaluate_loader(light_trainer *t, const stage_hooks *hooks, 
 static light_status run_loaders(light_trainer *t, const stage_hooks *hooks, int64_t limit)
 {
     LIGHT_TRY(hooks->start(t));
-    t->moment = t->stage == LIGHT_STAGE_PREDICT ? LIGHT_LOG_FORBIDDEN : LIGHT_LOG_EPOCH;
     LIGHT_TRY(hooks->epoch_start(t));
     for (light_loader *loader = t->eval_loader; loader; loader = light_loader_following(loader))
         LIGHT_TRY(evaluate_loader(t, hooks, loader, limit));
@@ -158,6 +157,8 @@ light_status light_evaluation_loop(light_trainer *t, light_stage stage, int64_t 
     light_progress outer_progress = t->eval_batch;
 
     LIGHT_TRY(light_make_eval_loader(t, stage));
+    t->running_batch = NULL;
+    t->moment = stage == LIGHT_STAGE_PREDICT ? LIGHT_LOG_FORBIDDEN : LIGHT_LOG_EPOCH;
     t->stage = stage;
     s->inference = true;
     light_step_set_counter(s, EVALUATION_COUNTER + (uint64_t)t->eval_batch.ready);
