@@ -5,6 +5,8 @@
 #include "cpu/parallel.h"
 #include "cpu/real.h"
 
+#include <string.h>
+
 enum { BLOCK = 256 };
 
 /* One axis of the image. */
@@ -82,6 +84,8 @@ static inline double average_scale(const pool *p, int64_t oh, int64_t ow)
     return 1.0 / (double)(counted(&p->h, oh, p->exclude_padding) * counted(&p->w, ow, p->exclude_padding));
 }
 
+#include "cpu/pool_quads.inc.h"
+
 #define LIGHT_REAL 32
 #include "cpu/real.inc.h"
 #include "cpu/pool.inc.h"
@@ -121,6 +125,8 @@ static light_status run_forward(const light_kernel_args *args, bool max)
     p.max = max;
     if (p.x->dtype == LIGHT_F64)
         pool_forward_f64(&p);
+    else if (max && in_quads(&p))
+        quads_forward(&p);
     else
         pool_forward_f32(&p);
     return LIGHT_OK;
@@ -133,6 +139,8 @@ static light_status run_backward(const light_kernel_args *args, bool max)
     p.add = args->accumulate;
     if (p.x->dtype == LIGHT_F64)
         pool_backward_f64(&p);
+    else if (max && in_quads(&p))
+        quads_backward(&p);
     else
         pool_backward_f32(&p);
     return LIGHT_OK;

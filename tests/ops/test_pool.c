@@ -112,6 +112,39 @@ static void max_windows(void **state)
                1, 2, 9, 6);
 }
 
+/* Vectors of channels that end within a pixel, at its end and behind it. */
+static void numbers_of_channels(void **state)
+{
+    const int64_t channels[] = {2, 6, 15, 16, 17, 33};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
+        check_case((pool_case){.max = true, .p = {.kernel = {2, 2}}}, 1, channels[i], 3, 84 / channels[i]);
+}
+
+static light_tensor *apply_twice(light_step *s, light_tensor **in, void *context)
+{
+    return light_add(s, apply(s, in, context), light_mul_scalar(s, apply(s, in, context), 2));
+}
+
+static void gradients_add_up(void **state)
+{
+    double x[2 * 3 * 4 * 5], expected[2 * 3 * 2 * 2];
+    pool_case c = {.max = true, .p = {.kernel = {2, 2}}};
+    const int64_t size[2] = {4, 5}, out[2] = {2, 2};
+    opcheck check = {
+        .fn = apply_twice,
+        .context = &c,
+        .n = 1,
+        .in = {{.shape = LIGHT_SHAPE(2, 3, 4, 5), .values = x, .grad = true, .channels_last = true}}};
+
+    (void)state;
+    opcheck_fill_distinct(x, 120, 2);
+    for (int i = 0; i < 24; i++)
+        expected[i] = 3 * pixel_value(&c, x + i / 4 * 20, size, out, i / 2 % 2, i % 2);
+    opcheck_all(&check, expected, 24);
+}
+
 static void ceil_mode(void **state)
 {
     (void)state;
@@ -123,6 +156,7 @@ static void ceil_mode(void **state)
             (pool_case){.max = max,
                         .p = {.kernel = {2, 2}, .stride = {3, 3}, .padding = {1, 1}, .ceil_mode = true}},
             1, 2, 5, 6);
+        check_case((pool_case){.max = max, .p = {.kernel = {2, 2}, .ceil_mode = true}}, 1, 3, 5, 7);
         check_case(
             (pool_case){.max = max,
                         .p = {.kernel = {4, 3}, .stride = {3, 2}, .padding = {2, 1}, .ceil_mode = true}},
@@ -212,9 +246,9 @@ static void same_bits_for_all_threads(void **state)
     (void)state;
     assert_non_null(x);
     opcheck_fill_rough(x, n, 4);
-    for (int max = 0; max < 2; max++) {
+    for (int max = 0; max < 3; max++) { /* 2: windows side by side */
         for (int last = 0; last < 2; last++) {
-            pool_case c = {.max = max, .p = p};
+            pool_case c = {.max = max > 0, .p = max < 2 ? p : (light_pool2d_params){.kernel = {2, 2}}};
             opcheck check = {
                 .fn = apply,
                 .context = &c,
@@ -255,6 +289,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(max_windows),
+        cmocka_unit_test(numbers_of_channels),
+        cmocka_unit_test(gradients_add_up),
         cmocka_unit_test(ceil_mode),
         cmocka_unit_test(averages),
         cmocka_unit_test(adaptive),
