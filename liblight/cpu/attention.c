@@ -42,8 +42,8 @@ typedef struct sides {
 /* Row `row` of head h. */
 static inline char *place(const light_tensor *t, int64_t b, int64_t h, int64_t row)
 {
-    return t->data + (b * t->strides[0] + h * t->strides[1] + row * t->strides[2]) *
-                         (int64_t)light_dtype_size((light_dtype)t->dtype);
+    return t->data +
+           (b * t->strides[0] + h * t->strides[1] + row * t->strides[2]) * light_element_size(t->dtype);
 }
 
 /* The keys that any query before q_end sees end here. */

@@ -79,7 +79,7 @@ static void NAME(transposed)(const light_tensor *t, int64_t b, int64_t h, int64_
 static void NAME(mask_row)(const attention *a, const block *at, int64_t q, REAL *row)
 {
     const light_tensor *mask = a->mask;
-    int64_t size = (int64_t)light_dtype_size((light_dtype)mask->dtype), step = mask->strides[3];
+    int64_t size = light_element_size(mask->dtype), step = mask->strides[3];
     const char *p = place(mask, at->b, at->h, q) + at->k0 * step * size;
 
     for (int64_t i = 0; i < at->nk; i++) {
@@ -225,10 +225,9 @@ static light_status NAME(sdpa)(const attention *a)
 
     if (!work) return LIGHT_ERR_MEMORY;
 #pragma omp parallel for schedule(static, 1) if (pays(a))
-    for (int64_t i = 0; i < tasks; i++)
-        NAME(attend)
-        (a, i / blocks / a->heads, i / blocks % a->heads, i % blocks * QUERIES,
-         work + each * omp_get_thread_num());
+    for (int64_t i = 0; i < tasks; i++) NAME(attend)
+    (a, i / blocks / a->heads, i / blocks % a->heads, i % blocks * QUERIES,
+     work + each * omp_get_thread_num());
     return LIGHT_OK;
 }
 
@@ -362,9 +361,8 @@ static void NAME(task_gradients)(const attention *a, int64_t b, const sides *wan
             if (want->queries) NAME(put_rows)(a->gq, b, h, q0, at.nq, g.gq, wide, (REAL)a->scale, a->add[0]);
         }
     }
-    if (want->keys)
-        NAME(put_rows)
-        (a->gk, b, want->h_from / share, want->k_from, keys, g.gk, wide, (REAL)a->scale, a->add[1]);
+    if (want->keys) NAME(put_rows)
+    (a->gk, b, want->h_from / share, want->k_from, keys, g.gk, wide, (REAL)a->scale, a->add[1]);
     if (want->values)
         NAME(put_rows)(a->gv, b, want->h_from / share, want->k_from, keys, g.gv, wide, 1, a->add[2]);
 }

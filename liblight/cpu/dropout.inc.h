@@ -12,17 +12,19 @@ static void NAME(dropout)(const light_kernel_args *args)
     const light_dropout_attrs *attrs = args->attrs;
     const light_tensor *x = args->in[0];
     light_tensor *y = args->out[0];
-    int64_t size = (int64_t)light_dtype_size((light_dtype)x->dtype), blocks = (x->numel + BLOCK - 1) / BLOCK;
+    int64_t size = light_element_size(x->dtype), blocks = (x->numel + BLOCK - 1) / BLOCK;
     uint32_t threshold = light_drop_threshold(attrs->p);
     REAL scale = (REAL)(attrs->p < 1 ? 1 / (1 - attrs->p) : 0);
 
 #pragma omp parallel for schedule(static) if (x->numel >= LIGHT_PARALLEL_MIN)
     for (int64_t b = 0; b < blocks; b++) {
         uint32_t bits[BLOCK];
-        REAL room[BLOCK], result[BLOCK];
+        REAL room[2][BLOCK];
         int64_t first = b * BLOCK, n = x->numel - first < BLOCK ? x->numel - first : BLOCK;
+        REAL *result = NAME(target)(y->dtype, y->data + first * size, room[1], args->accumulate);
         light_random_bits(args->rng, (uint64_t)first / 4, (n + 3) / 4, bits);
-        NAME(drop)(bits, threshold, scale, n, NAME(load)(x->dtype, x->data + first * size, n, room), result);
+        NAME(drop)
+        (bits, threshold, scale, n, NAME(load)(x->dtype, x->data + first * size, n, room[0]), result);
         NAME(store)(y->dtype, y->data + first * size, n, result, args->accumulate);
     }
 }

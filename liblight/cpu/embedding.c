@@ -42,7 +42,7 @@ static light_status embedding(const light_kernel_args *args)
 {
     const light_tensor *w = args->in[0], *index = args->in[1];
     light_tensor *y = args->out[0];
-    size_t bytes = (size_t)w->shape[1] * light_dtype_size((light_dtype)w->dtype);
+    size_t bytes = (size_t)w->shape[1] * (size_t)light_element_size(w->dtype);
 
     LIGHT_TRY(check_indices(index, w->shape[0]));
 #pragma omp parallel for schedule(static) if (y->numel >= LIGHT_PARALLEL_MIN)

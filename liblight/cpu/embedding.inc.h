@@ -5,7 +5,7 @@
 static void NAME(gather_row)(const uses *u, const light_tensor *gy, light_tensor *gw, int64_t row,
                              int64_t from, int64_t n, bool add)
 {
-    int64_t width = gw->shape[1], size = (int64_t)light_dtype_size((light_dtype)gw->dtype);
+    int64_t width = gw->shape[1], size = light_element_size(gw->dtype);
     REAL sum[BLOCK], room[BLOCK];
 
     if (u->first[row] < 0 && add) return;

@@ -24,7 +24,7 @@ typedef struct class_rows {
 
 static inline const char *scores_at(const class_rows *c, int64_t row, int64_t i)
 {
-    return c->x->data + (row * c->stride + i) * (int64_t)light_dtype_size((light_dtype)c->x->dtype);
+    return c->x->data + (row * c->stride + i) * light_element_size(c->x->dtype);
 }
 
 static inline int64_t target_at(const light_tensor *target, int64_t row)

@@ -27,7 +27,7 @@ static void NAME(loss_values)(const light_loss_attrs *attrs, int64_t n, const RE
         break;
     case LIGHT_LOSS_BCE_WITH_LOGITS:
         for (int64_t i = 0; i < n; i++) {
-            REAL hit = w ? (w[i] - 1) * t[i] + 1 : 1;
+            REAL hit = (w[i] - 1) * t[i] + 1;
             y[i] = (1 - t[i]) * x[i] + hit * (NAME(softplus_tail)(x[i]) + (x[i] < 0 ? -x[i] : 0));
         }
         break;
@@ -40,7 +40,7 @@ static void NAME(loss_values)(const light_loss_attrs *attrs, int64_t n, const RE
     }
 }
 
-/* d loss / d x into gx, d loss / d target into gt, each unless NULL. */
+/* d loss / d x into gx, d loss / d target into gt. */
 static void NAME(loss_slopes)(const light_loss_attrs *attrs, int64_t n, const REAL *x, const REAL *t,
                               const REAL *w, REAL *gx, REAL *gt)
 {
@@ -61,24 +61,27 @@ static void NAME(loss_slopes)(const light_loss_attrs *attrs, int64_t n, const RE
         break;
     case LIGHT_LOSS_BCE_WITH_LOGITS:
         for (int64_t i = 0; i < n; i++) {
-            REAL pw = w ? w[i] : 1, e = EXP(-ABS(x[i])), p = (x[i] < 0 ? e : 1) / (1 + e);
-            gx[i] = ((pw - 1) * t[i] + 1) * p - pw * t[i];
-            if (gt) gt[i] = (pw - 1) * (LOG1P(e) + (x[i] < 0 ? -x[i] : 0)) - x[i];
+            REAL e = EXP(-ABS(x[i])), p = (x[i] < 0 ? e : 1) / (1 + e);
+            gx[i] = ((w[i] - 1) * t[i] + 1) * p - w[i] * t[i];
+            gt[i] = (w[i] - 1) * (LOG1P(e) + (x[i] < 0 ? -x[i] : 0)) - x[i];
         }
         return;
     case LIGHT_LOSS_KL_DIV:
         for (int64_t i = 0; i < n; i++) {
             REAL p = attrs->log_target ? EXP(t[i]) : t[i];
             gx[i] = -p;
-            if (gt && attrs->log_target)
-                gt[i] = p * (t[i] - x[i] + 1);
-            else if (gt)
-                gt[i] = t[i] > 0 ? LOG(t[i]) + 1 - x[i] : 0;
+            gt[i] = attrs->log_target ? p * (t[i] - x[i] + 1) : t[i] > 0 ? LOG(t[i]) + 1 - x[i] : 0;
         }
         return;
     }
-    if (gt)
-        for (int64_t i = 0; i < n; i++) gt[i] = -gx[i];
+    for (int64_t i = 0; i < n; i++) gt[i] = -gx[i];
+}
+
+static const REAL *NAME(weights)(const light_tensor *weight, int64_t first, int64_t n, REAL *room)
+{
+    if (weight) return NAME(gather)(weight, first, n, room);
+    for (int64_t i = 0; i < n; i++) room[i] = 1;
+    return room;
 }
 
 static void NAME(loss)(const light_kernel_args *args)
@@ -98,7 +101,7 @@ static void NAME(loss)(const light_kernel_args *args)
             REAL part = 0, *y = rooms[3];
             NAME(loss_values)
             (attrs, n, NAME(gather)(x, i, n, rooms[0]), NAME(gather)(target, i, n, rooms[1]),
-             weight ? NAME(gather)(weight, i, n, rooms[2]) : NULL, y);
+             NAME(weights)(weight, i, n, rooms[2]), y);
             if (each) {
                 NAME(scatter)(out, i, n, y, false);
                 continue;
@@ -128,7 +131,7 @@ static void NAME(loss_backward)(const light_kernel_args *args)
         const REAL *gy = NAME(gather)(g, i, n, rooms[0]);
         NAME(loss_slopes)
         (attrs, n, NAME(gather)(x, i, n, rooms[1]), NAME(gather)(target, i, n, rooms[2]),
-         weight ? NAME(gather)(weight, i, n, rooms[3]) : NULL, slopes[0], args->out[1] ? slopes[1] : NULL);
+         NAME(weights)(weight, i, n, rooms[3]), slopes[0], slopes[1]);
         for (int k = 0; k < 2; k++) {
             if (!args->out[k]) continue;
             for (int64_t j = 0; j < n; j++) slopes[k][j] *= gy[j] * scale;

@@ -4,17 +4,17 @@
 static REAL NAME(element)(const light_tensor *t, int64_t i)
 {
     REAL room;
-    return *NAME(load)(t->dtype, t->data + i * (int64_t)light_dtype_size(t->dtype), 1, &room);
+    return *NAME(load)(t->dtype, t->data + i * light_element_size(t->dtype), 1, &room);
 }
 
-static REAL NAME(block_max)(const REAL *x, int64_t n, REAL max)
+static KEEP_APART REAL NAME(block_max)(const REAL *x, int64_t n, REAL max)
 {
 #pragma omp simd reduction(max : max)
     for (int64_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
     return max;
 }
 
-static REAL NAME(block_exp_sum)(const REAL *x, int64_t n, REAL max)
+static KEEP_APART REAL NAME(block_exp_sum)(const REAL *x, int64_t n, REAL max)
 {
     REAL sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -22,7 +22,7 @@ static REAL NAME(block_exp_sum)(const REAL *x, int64_t n, REAL max)
     return sum;
 }
 
-static REAL NAME(block_sum)(const REAL *x, const REAL *w, int64_t n)
+static KEEP_APART REAL NAME(block_sum)(const REAL *x, const REAL *w, int64_t n)
 {
     REAL sum = 0;
     if (w) {
@@ -105,7 +105,7 @@ static void NAME(class_loss)(const class_rows *c, light_tensor *out, REAL *lse, 
             if (each) {
                 REAL value = (REAL)loss;
                 NAME(store)
-                (out->dtype, out->data + row * (int64_t)light_dtype_size(out->dtype), 1, &value, false);
+                (out->dtype, out->data + row * light_element_size(out->dtype), 1, &value, false);
             }
         }
     }
@@ -129,7 +129,7 @@ static double NAME(row_gradient)(const class_rows *c, const light_tensor *g, REA
 
 static void NAME(clear_row)(const class_rows *c, light_tensor *gx, int64_t row)
 {
-    size_t size = light_dtype_size(gx->dtype);
+    size_t size = (size_t)light_element_size(gx->dtype);
     memset(gx->data + row * gx->strides[0] * (int64_t)size, 0, (size_t)c->classes * size);
 }
 
@@ -141,7 +141,7 @@ static void NAME(cross_entropy_row_backward)(const class_rows *c, light_tensor *
     double even = c->attrs->label_smoothing / (double)c->classes * g;
     double hit = (1 - c->attrs->label_smoothing) * (w ? (double)w[y] : 1) * g;
     REAL p_scale = (REAL)(hit + even * all), shift = (REAL)even, room[BLOCK], result[BLOCK];
-    int64_t size = (int64_t)light_dtype_size(gx->dtype);
+    int64_t size = light_element_size(gx->dtype);
 
     for (int64_t i = 0; i < c->classes; i += BLOCK) {
         int64_t n = block_length(c->classes - i);
@@ -163,11 +163,9 @@ static void NAME(cross_entropy_backward)(const class_rows *c, const light_tensor
 #pragma omp parallel for schedule(static) if (c->rows * c->classes >= LIGHT_PARALLEL_MIN)
     for (int64_t row = 0; row < c->rows; row++) {
         int64_t y = target_at(c->target, row);
-        if (y != c->attrs->ignore_index)
-            NAME(cross_entropy_row_backward)
-            (c, gx, add, row, y, NAME(row_gradient)(c, g, total, row), all, lse[row]);
-        else if (!add)
-            NAME(clear_row)(c, gx, row);
+        if (y != c->attrs->ignore_index) NAME(cross_entropy_row_backward)
+        (c, gx, add, row, y, NAME(row_gradient)(c, g, total, row), all, lse[row]);
+        else if (!add) NAME(clear_row)(c, gx, row);
     }
 }
 
@@ -175,7 +173,7 @@ static void NAME(nll_backward)(const class_rows *c, const light_tensor *g, REAL 
                                bool add)
 {
     const REAL *w = c->weight;
-    int64_t size = (int64_t)light_dtype_size(gx->dtype);
+    int64_t size = light_element_size(gx->dtype);
 #pragma omp parallel for schedule(static) if (c->rows * c->classes >= LIGHT_PARALLEL_MIN)
     for (int64_t row = 0; row < c->rows; row++) {
         int64_t y = target_at(c->target, row);

@@ -15,7 +15,7 @@ static inline int64_t block_length(int64_t left)
 
 static inline int64_t size_of(const light_tensor *t)
 {
-    return (int64_t)light_dtype_size((light_dtype)t->dtype);
+    return light_element_size(t->dtype);
 }
 
 /* Element i of memory. */

@@ -31,18 +31,21 @@ static void NAME(strip_moments)(const light_tensor *x, int64_t first, int64_t st
         memset(squares, 0, sizeof squares);
         for (int64_t i = 0; i < rows; i++) {
             row[i] = NAME(load)(x->dtype, at(x, first + (r + i) * stride), width, room[i]);
+#pragma omp simd
             for (int64_t c = 0; c < width; c++) sum[c] += row[i][c];
         }
         for (int64_t c = 0; c < width; c++) sum[c] /= (REAL)rows;
-        for (int64_t i = 0; i < rows; i++)
+        for (int64_t i = 0; i < rows; i++) {
+#pragma omp simd
             for (int64_t c = 0; c < width; c++) squares[c] += (row[i][c] - sum[c]) * (row[i][c] - sum[c]);
+        }
         for (int64_t c = 0; c < width; c++) join_moments(&m[c], rows, sum[c], squares[c]);
     }
 }
 
 /* Sums of gy and gy xhat, likewise. */
-static void NAME(run_sums)(const channel_norm *job, int64_t first, int64_t count, REAL mean, REAL rstd,
-                           double *sums)
+static KEEP_APART void NAME(run_sums)(const channel_norm *job, int64_t first, int64_t count, REAL mean,
+                                      REAL rstd, double *sums)
 {
     REAL room[2][BLOCK];
 
@@ -73,6 +76,7 @@ static void NAME(strip_sums)(const channel_norm *job, int64_t first, int64_t str
         for (int64_t i = r; i < r + rows; i++) {
             const REAL *x = NAME(load)(job->x->dtype, at(job->x, first + i * stride), width, room[0]);
             const REAL *gy = NAME(load)(job->gy->dtype, at(job->gy, first + i * stride), width, room[1]);
+#pragma omp simd
             for (int64_t c = 0; c < width; c++) {
                 plain[c] += gy[c];
                 scaled[c] += gy[c] * (x[c] - mean[c]);
@@ -159,7 +163,7 @@ static void NAME(factors)(const channel_norm *job, int64_t n, int64_t c, REAL *m
 
 static void NAME(write_run)(const channel_norm *job, int64_t n, int64_t c)
 {
-    REAL room[2][BLOCK], result[BLOCK], mean, a = 0, b, shift;
+    REAL room[3][BLOCK], mean, a = 0, b, shift;
     int64_t first = (n * job->channels + c) * job->pixels;
     light_tensor *out = job->gx ? job->gx : job->y;
 
@@ -167,10 +171,12 @@ static void NAME(write_run)(const channel_norm *job, int64_t n, int64_t c)
     for (int64_t i = 0; i < job->pixels; i += BLOCK) {
         int64_t count = block_length(job->pixels - i);
         const REAL *x = NAME(load)(job->x->dtype, at(job->x, first + i), count, room[0]);
-        for (int64_t j = 0; j < count; j++) result[j] = (x[j] - mean) * b + shift;
+        REAL *result = NAME(target)(out->dtype, at(out, first + i), room[2], job->add[0]);
         if (job->gx) {
             const REAL *gy = NAME(load)(job->gy->dtype, at(job->gy, first + i), count, room[1]);
-            for (int64_t j = 0; j < count; j++) result[j] += gy[j] * a;
+            for (int64_t j = 0; j < count; j++) result[j] = gy[j] * a + ((x[j] - mean) * b + shift);
+        } else {
+            for (int64_t j = 0; j < count; j++) result[j] = (x[j] - mean) * b + shift;
         }
         NAME(store)(out->dtype, at(out, first + i), count, result, job->add[0]);
     }
@@ -179,7 +185,7 @@ static void NAME(write_run)(const channel_norm *job, int64_t n, int64_t c)
 /* Pixels [from, to) of image n, channels side by side. */
 static void NAME(write_strip)(const channel_norm *job, int64_t n, int64_t from, int64_t to, int64_t c)
 {
-    REAL room[2][WIDTH], result[WIDTH], mean[WIDTH], a[WIDTH], b[WIDTH], shift[WIDTH];
+    REAL room[3][WIDTH], mean[WIDTH], a[WIDTH], b[WIDTH], shift[WIDTH];
     int64_t width = job->channels - c < WIDTH ? job->channels - c : WIDTH;
     light_tensor *out = job->gx ? job->gx : job->y;
 
@@ -187,11 +193,14 @@ static void NAME(write_strip)(const channel_norm *job, int64_t n, int64_t from, 
     for (int64_t p = from; p < to; p++) {
         int64_t first = p * job->channels + c;
         const REAL *x = NAME(load)(job->x->dtype, at(job->x, first), width, room[0]);
+        REAL *result = NAME(target)(out->dtype, at(out, first), room[2], job->add[0]);
         if (job->gx) {
             const REAL *gy = NAME(load)(job->gy->dtype, at(job->gy, first), width, room[1]);
+#pragma omp simd
             for (int64_t i = 0; i < width; i++)
                 result[i] = gy[i] * a[i] + ((x[i] - mean[i]) * b[i] + shift[i]);
         } else {
+#pragma omp simd
             for (int64_t i = 0; i < width; i++) result[i] = (x[i] - mean[i]) * b[i] + shift[i];
         }
         NAME(store)(out->dtype, at(out, first), width, result, job->add[0]);

@@ -2,7 +2,7 @@
 /* Template of norm.c in one arithmetic (real.inc.h): layer norm and RMS norm of rows. A norm without a mean, RMS norm, has
  * `mean` NULL. */
 
-static REAL NAME(sum)(const REAL *x, int64_t n)
+static KEEP_APART REAL NAME(sum)(const REAL *x, int64_t n)
 {
     REAL sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -10,7 +10,7 @@ static REAL NAME(sum)(const REAL *x, int64_t n)
     return sum;
 }
 
-static REAL NAME(square_sum)(const REAL *x, int64_t n, REAL mean)
+static KEEP_APART REAL NAME(square_sum)(const REAL *x, int64_t n, REAL mean)
 {
     REAL sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -39,7 +39,7 @@ static void NAME(row_statistics)(const light_tensor *x, const char *row, const l
 
 static void NAME(normalize_row)(const row_norm *job, int64_t row, REAL mean, REAL rstd)
 {
-    REAL room[3][BLOCK], result[BLOCK];
+    REAL room[4][BLOCK];
     int64_t begin = row * job->attrs->n;
 
     for (int64_t i = 0; i < job->attrs->n; i += BLOCK) {
@@ -47,11 +47,13 @@ static void NAME(normalize_row)(const row_norm *job, int64_t row, REAL mean, REA
         const REAL *x = NAME(load)(job->x->dtype, at(job->x, begin + i), n, room[0]);
         const REAL *w = job->w ? NAME(load)(job->w->dtype, at(job->w, i), n, room[1]) : NULL;
         const REAL *b = job->b ? NAME(load)(job->b->dtype, at(job->b, i), n, room[2]) : NULL;
-        for (int64_t j = 0; j < n; j++) result[j] = (x[j] - mean) * rstd;
-        if (w)
-            for (int64_t j = 0; j < n; j++) result[j] *= w[j];
-        if (b)
-            for (int64_t j = 0; j < n; j++) result[j] += b[j];
+        REAL *result = NAME(target)(job->y->dtype, at(job->y, begin + i), room[3], false);
+        if (w && b)
+            for (int64_t j = 0; j < n; j++) result[j] = (x[j] - mean) * rstd * w[j] + b[j];
+        else if (w)
+            for (int64_t j = 0; j < n; j++) result[j] = (x[j] - mean) * rstd * w[j];
+        else
+            for (int64_t j = 0; j < n; j++) result[j] = (x[j] - mean) * rstd + (b ? b[j] : 0);
         NAME(store)(job->y->dtype, at(job->y, begin + i), n, result, false);
     }
 }
@@ -69,8 +71,8 @@ static void NAME(row_norm)(const row_norm *job)
 }
 
 /* The sums of h = gy w and of h xhat over a row; adds gy xhat to gw and gy to gb on the way. */
-static void NAME(row_sums)(const row_norm *job, int64_t row, REAL mean, REAL rstd, REAL *gw, REAL *gb,
-                           double sums[2])
+static KEEP_APART void NAME(row_sums)(const row_norm *job, int64_t row, REAL mean, REAL rstd, REAL *gw,
+                                      REAL *gb, double sums[2])
 {
     REAL room[3][BLOCK];
     int64_t begin = row * job->attrs->n;
@@ -107,7 +109,7 @@ static void NAME(row_sums)(const row_norm *job, int64_t row, REAL mean, REAL rst
 /* gx = rstd (h - mean(h) - xhat mean(h xhat)); without a mean the middle term is absent. */
 static void NAME(row_gradient)(const row_norm *job, int64_t row, REAL mean, REAL rstd, const double sums[2])
 {
-    REAL room[3][BLOCK], result[BLOCK];
+    REAL room[4][BLOCK];
     int64_t begin = row * job->attrs->n;
     REAL plain = job->mean ? (REAL)(sums[0] / (double)job->attrs->n) : 0;
     REAL scaled = (REAL)(sums[1] / (double)job->attrs->n * rstd);
@@ -117,6 +119,7 @@ static void NAME(row_gradient)(const row_norm *job, int64_t row, REAL mean, REAL
         const REAL *x = NAME(load)(job->x->dtype, at(job->x, begin + i), n, room[0]);
         const REAL *gy = NAME(load)(job->gy->dtype, at(job->gy, begin + i), n, room[1]);
         const REAL *w = job->w ? NAME(load)(job->w->dtype, at(job->w, i), n, room[2]) : NULL;
+        REAL *result = NAME(target)(job->gx->dtype, at(job->gx, begin + i), room[3], job->add[0]);
         if (w)
             for (int64_t j = 0; j < n; j++)
                 result[j] = rstd * (gy[j] * w[j] - plain - (x[j] - mean) * scaled);

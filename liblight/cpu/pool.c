@@ -31,7 +31,7 @@ typedef struct pool {
 
 static inline int64_t size_of(const light_tensor *t)
 {
-    return (int64_t)light_dtype_size((light_dtype)t->dtype);
+    return light_element_size(t->dtype);
 }
 
 static inline int64_t element(const light_tensor *t, int64_t n, int64_t c, int64_t h, int64_t w)

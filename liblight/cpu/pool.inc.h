@@ -38,8 +38,9 @@ static void NAME(max_pixel)(const pool *p, int64_t n, int64_t oh, int64_t ow, in
 static void NAME(avg_pixel)(const pool *p, int64_t n, int64_t oh, int64_t ow, int64_t c, int64_t count)
 {
     window h = window_at(&p->h, oh), w = window_at(&p->w, ow);
-    REAL sum[BLOCK] = {0}, room[BLOCK], scale = (REAL)average_scale(p, oh, ow);
+    REAL sum[BLOCK], room[BLOCK], scale = (REAL)average_scale(p, oh, ow);
 
+    memset(sum, 0, (size_t)count * sizeof *sum);
     for (int64_t ih = h.first; ih < h.end; ih++) {
         for (int64_t iw = w.first; iw < w.end; iw++) {
             const REAL *x = NAME(load)(p->x->dtype, address(p->x, n, c, ih, iw), count, room);
@@ -53,9 +54,10 @@ static void NAME(avg_pixel)(const pool *p, int64_t n, int64_t oh, int64_t ow, in
 static void NAME(gradient_pixel)(const pool *p, int64_t n, int64_t ih, int64_t iw, int64_t c, int64_t count)
 {
     window h = windows_over(&p->h, ih), w = windows_over(&p->w, iw);
-    REAL sum[BLOCK] = {0}, room[BLOCK];
+    REAL sum[BLOCK], room[BLOCK];
     int32_t pixel = (int32_t)(ih * p->w.in + iw);
 
+    memset(sum, 0, (size_t)count * sizeof *sum);
     for (int64_t oh = h.first; oh < h.end; oh++) {
         for (int64_t ow = w.first; ow < w.end; ow++) {
             const REAL *gy = NAME(load)(p->y->dtype, address(p->y, n, c, oh, ow), count, room);
@@ -90,8 +92,59 @@ static inline REAL NAME(value)(const light_tensor *t, const char *plane, int64_t
     return *NAME(load)(t->dtype, plane + (h * t->strides[2] + w * t->strides[3]) * size_of(t), 1, &room);
 }
 
+/* Outputs [ow, ow + count) of one row, for rows of the image that can be read in place. */
+static void NAME(forward_segment)(const pool *p, const char *plane, window h, int64_t ow, int64_t count,
+                                  REAL *result, int32_t *at)
+{
+    for (int64_t i = 0; i < count; i++) {
+        result[i] = p->max ? -INFINITY : 0;
+        at[i] = -1;
+    }
+    for (int64_t ih = h.first; ih < h.end; ih += h.step) {
+        const REAL *row = (const REAL *)(const void *)(plane + ih * p->x->strides[2] * size_of(p->x));
+        for (int64_t k = 0; k < p->w.kernel; k++) {
+            /* Output i reads pixel first + i stride: those with a pixel inside the image are from .. to. */
+            int64_t stride = p->w.stride, first = ow * stride - p->w.padding + k * p->w.dilation;
+            int64_t from = first < 0 ? ceil_div(-first, stride) : 0;
+            int64_t to = first >= p->w.in ? 0 : ceil_div(p->w.in - first, stride);
+            int32_t pixel = (int32_t)(ih * p->w.in + first);
+            if (to > count) to = count;
+            for (int64_t i = from; !p->max && i < to; i++) result[i] += row[first + i * stride];
+            for (int64_t i = from; p->max && i < to; i++) {
+                REAL x = row[first + i * stride];
+                bool take = (x > result[i]) | (x != x) | (at[i] < 0);
+                result[i] = take ? x : result[i];
+                at[i] = take ? pixel + (int32_t)(i * stride) : at[i];
+            }
+        }
+    }
+}
+
+static void NAME(forward_rows)(const pool *p, int64_t n, int64_t c)
+{
+    REAL result[BLOCK];
+    int32_t at[BLOCK];
+
+    for (int64_t oh = 0; oh < p->h.out; oh++) {
+        for (int64_t ow = 0; ow < p->w.out; ow += BLOCK) {
+            int64_t count = p->w.out - ow < BLOCK ? p->w.out - ow : BLOCK;
+            NAME(forward_segment)(p, address(p->x, n, c, 0, 0), window_at(&p->h, oh), ow, count, result, at);
+            for (int64_t i = 0; !p->max && i < count; i++) result[i] *= (REAL)average_scale(p, oh, ow + i);
+            for (int64_t i = 0; p->index && i < count; i++)
+                ((int32_t *)p->index->data)[element(p->index, n, c, oh, ow + i)] = at[i];
+            for (int64_t i = 0; i < count; i++)
+                NAME(store)(p->y->dtype, address(p->y, n, c, oh, ow + i), 1, &result[i], false);
+        }
+    }
+}
+
 static void NAME(forward_plane)(const pool *p, int64_t n, int64_t c)
 {
+    if (!p->h.adaptive && p->x->strides[3] == 1 &&
+        p->x->dtype == (sizeof(REAL) == 8 ? LIGHT_F64 : LIGHT_F32)) {
+        NAME(forward_rows)(p, n, c);
+        return;
+    }
     const char *plane = address(p->x, n, c, 0, 0);
 
     for (int64_t oh = 0; oh < p->h.out; oh++) {
@@ -118,8 +171,29 @@ static void NAME(forward_plane)(const pool *p, int64_t n, int64_t c)
     }
 }
 
+/* The largest elements' gradients put where they came from, for planes that can be added to in place. */
+static void NAME(scatter_plane)(const pool *p, int64_t n, int64_t c)
+{
+    REAL *plane = (REAL *)(void *)address(p->x, n, c, 0, 0);
+    const char *gy = address(p->y, n, c, 0, 0);
+    const int32_t *index = (const int32_t *)p->index->data + element(p->index, n, c, 0, 0);
+
+    if (!p->add) memset(plane, 0, (size_t)(p->h.in * p->w.in) * sizeof *plane);
+    for (int64_t oh = 0; oh < p->h.out; oh++) {
+        for (int64_t ow = 0; ow < p->w.out; ow++) {
+            int32_t pixel = index[oh * p->index->strides[2] + ow * p->index->strides[3]];
+            if (pixel >= 0) plane[pixel] += NAME(value)(p->y, gy, oh, ow);
+        }
+    }
+}
+
 static void NAME(backward_plane)(const pool *p, int64_t n, int64_t c)
 {
+    if (p->index && p->x->strides[3] == 1 && p->x->strides[2] == p->w.in &&
+        p->x->dtype == (sizeof(REAL) == 8 ? LIGHT_F64 : LIGHT_F32)) {
+        NAME(scatter_plane)(p, n, c);
+        return;
+    }
     const char *plane = address(p->y, n, c, 0, 0);
     const int32_t *index = p->index ? (const int32_t *)p->index->data + element(p->index, n, c, 0, 0) : NULL;
 

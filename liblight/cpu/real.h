@@ -11,6 +11,20 @@
 #include <math.h>
 #include <string.h>
 
+/* For loops with a reduction: inlined into a parallel region, gcc keeps their vector of sums in memory. */
+#define KEEP_APART __attribute__((noinline))
+
+/* light_dtype_size without a call, for inner loops. */
+static inline int64_t light_element_size(int dtype)
+{
+    static const int8_t sizes[] = {0,
+#define X(code, text, bytes, floating) bytes,
+                                   LIGHT_DTYPE_MAP(X)
+#undef X
+    };
+    return sizes[dtype];
+}
+
 /* Elements along the last dim that are evenly apart: where they begin in memory, in elements, and how far they are
  * apart. */
 typedef struct light_run_of_elements {

@@ -42,7 +42,14 @@ static inline const REAL *NAME(load)(int dtype, const void *p, int64_t n, REAL *
 #endif
 }
 
-/* The opposite, adding to what is there when asked. */
+/* Where n results for p are best computed: in place, or in `room` for `store` to convert or to add. The inputs must not
+ * be at p. */
+static inline REAL *NAME(target)(int dtype, void *p, REAL *room, bool add)
+{
+    return !add && dtype == (sizeof(REAL) == 8 ? LIGHT_F64 : LIGHT_F32) ? p : room;
+}
+
+/* The opposite of load, adding to what is there when asked. */
 static inline void NAME(store)(int dtype, void *p, int64_t n, const REAL *from, bool add)
 {
 #if LIGHT_REAL == 64
@@ -63,15 +70,17 @@ static inline void NAME(store)(int dtype, void *p, int64_t n, const REAL *from, 
 /* n elements of a strided tensor from its `first` in row-major order on. */
 static inline const REAL *NAME(gather)(const light_tensor *t, int64_t first, int64_t n, REAL *room)
 {
-    int64_t size = (int64_t)light_dtype_size((light_dtype)t->dtype);
+    int64_t size = light_element_size(t->dtype);
 
     if (t->contiguous) return NAME(load)(t->dtype, t->data + first * size, n, room);
     for (int64_t done = 0; done < n;) {
         light_run_of_elements run = light_run_at(t, first + done, n - done);
-        for (int64_t i = 0; i < run.n; i++) {
+        const char *from = t->data + run.offset * size;
+        for (int64_t i = 0; i < (run.stride ? run.n : 1); i++) {
             REAL one;
-            room[done + i] = *NAME(load)(t->dtype, t->data + (run.offset + i * run.stride) * size, 1, &one);
+            room[done + i] = *NAME(load)(t->dtype, from + i * run.stride * size, 1, &one);
         }
+        for (int64_t i = 1; run.stride == 0 && i < run.n; i++) room[done + i] = room[done];
         done += run.n;
     }
     return room;
@@ -79,7 +88,7 @@ static inline const REAL *NAME(gather)(const light_tensor *t, int64_t first, int
 
 static inline void NAME(scatter)(light_tensor *t, int64_t first, int64_t n, const REAL *from, bool add)
 {
-    int64_t size = (int64_t)light_dtype_size((light_dtype)t->dtype);
+    int64_t size = light_element_size(t->dtype);
 
     if (t->contiguous) {
         NAME(store)(t->dtype, t->data + first * size, n, from, add);

@@ -5,7 +5,7 @@
 static void NAME(rotate)(const rope *r, const char *from, char *to, int64_t first, int64_t n,
                          const REAL *cosine, const REAL *sine)
 {
-    int64_t size = (int64_t)light_dtype_size((light_dtype)r->x->dtype), half = r->width / 2;
+    int64_t size = light_element_size(r->x->dtype), half = r->width / 2;
     REAL room[2][2 * PAIRS], result[2][2 * PAIRS];
 
     if (r->interleaved) {
@@ -32,7 +32,7 @@ static void NAME(rotate)(const rope *r, const char *from, char *to, int64_t firs
 static void NAME(rotate_position)(const rope *r, int64_t t, int64_t first, int64_t n,
                                   const double *frequencies)
 {
-    int64_t size = (int64_t)light_dtype_size((light_dtype)r->x->dtype);
+    int64_t size = light_element_size(r->x->dtype);
     REAL cosine[PAIRS], sine[PAIRS];
 
     for (int64_t i = 0; i < n; i++) {
@@ -40,10 +40,9 @@ static void NAME(rotate_position)(const rope *r, int64_t t, int64_t first, int64
         cosine[i] = (REAL)cos(angle);
         sine[i] = (REAL)(r->inverse ? -sin(angle) : sin(angle));
     }
-    for (int64_t row = 0; row < r->rows; row++)
-        NAME(rotate)
-        (r, r->x->data + row_offset(r->x, row, t) * size, r->y->data + row_offset(r->y, row, t) * size, first,
-         n, cosine, sine);
+    for (int64_t row = 0; row < r->rows; row++) NAME(rotate)
+    (r, r->x->data + row_offset(r->x, row, t) * size, r->y->data + row_offset(r->y, row, t) * size, first, n,
+     cosine, sine);
 }
 
 static void NAME(rope)(const rope *r, double base)
