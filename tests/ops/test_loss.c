@@ -247,6 +247,27 @@ static void gradient_in_place(void **state)
     opcheck_all(&check, expected, 1);
 }
 
+static void gradient_needs_no_second_matrix(void **state)
+{
+    enum { ROWS = 64, CLASSES = 5000 };
+    light_tensor *leaf, *labels;
+    light_step *s;
+    size_t matrix = (size_t)ROWS * CLASSES * sizeof(float);
+
+    (void)state;
+    assert_int_equal(light_tensor_new(&leaf, LIGHT_SHAPE(ROWS, CLASSES), LIGHT_F32, NULL), LIGHT_OK);
+    assert_int_equal(light_tensor_new(&labels, LIGHT_SHAPE(ROWS), LIGHT_I64, NULL), LIGHT_OK);
+    light_set_requires_grad(leaf, true);
+    assert_int_equal(light_step_new(&s, .seed = 1), LIGHT_OK);
+    assert_int_equal(light_step_begin(s), LIGHT_OK);
+    assert_int_equal(light_backward(s, light_cross_entropy(s, light_mul_scalar(s, leaf, 2), labels)),
+                     LIGHT_OK);
+    assert_true(light_step_peak_bytes(s) < 2 * matrix);
+    light_step_free(s);
+    light_tensor_free(leaf);
+    light_tensor_free(labels);
+}
+
 static void class_loss_threads(void **state)
 {
     enum { ROWS = 150, CLASSES = 700 };
@@ -398,6 +419,8 @@ static void all_element_losses(void **state)
             check_element_case((element_case){.kind = kind, .options = {.reduction = reductions[r]}},
                                LIGHT_SHAPE(LROWS, LCOLS));
     check_element_case((element_case){.kind = HUBER, .options = {.delta = 0.5}}, LIGHT_SHAPE(LROWS, LCOLS));
+    check_element_case((element_case){.kind = MSE}, LIGHT_SHAPE(LCOLS)); /* broadcast */
+    check_element_case((element_case){.kind = BCE, .options = {.reduction = LIGHT_NONE}}, LIGHT_SHAPE(LCOLS));
     check_element_case((element_case){.kind = BCE, .weighted = true}, LIGHT_SHAPE(LROWS, LCOLS));
     check_element_case((element_case){.kind = KL, .options = {.log_target = true}},
                        LIGHT_SHAPE(LROWS, LCOLS));
@@ -472,13 +495,21 @@ static void wrong_element_arguments(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_class_options),       cmocka_unit_test(images_of_classes),
-        cmocka_unit_test(one_row_one_class),       cmocka_unit_test(wide_rows),
-        cmocka_unit_test(all_rows_ignored),        cmocka_unit_test(gradient_of_ignored_rows_is_zero),
-        cmocka_unit_test(gradient_in_place),       cmocka_unit_test(class_loss_threads),
-        cmocka_unit_test(wrong_targets),           cmocka_unit_test(share_of_hits),
-        cmocka_unit_test(all_element_losses),      cmocka_unit_test(large_logits_stay_finite),
-        cmocka_unit_test(zero_target_of_kl_div),   cmocka_unit_test(element_loss_threads),
+        cmocka_unit_test(all_class_options),
+        cmocka_unit_test(images_of_classes),
+        cmocka_unit_test(one_row_one_class),
+        cmocka_unit_test(wide_rows),
+        cmocka_unit_test(all_rows_ignored),
+        cmocka_unit_test(gradient_of_ignored_rows_is_zero),
+        cmocka_unit_test(gradient_in_place),
+        cmocka_unit_test(gradient_needs_no_second_matrix),
+        cmocka_unit_test(class_loss_threads),
+        cmocka_unit_test(wrong_targets),
+        cmocka_unit_test(share_of_hits),
+        cmocka_unit_test(all_element_losses),
+        cmocka_unit_test(large_logits_stay_finite),
+        cmocka_unit_test(zero_target_of_kl_div),
+        cmocka_unit_test(element_loss_threads),
         cmocka_unit_test(wrong_element_arguments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
