@@ -105,11 +105,11 @@ static void record(light_step *s, light_node *node)
     }
     for (int i = 0; i < node->n_out; i++) {
         light_tensor *t = node->out[i];
-        if (!light_dtype_is_floating((light_dtype)t->dtype)) continue;
+        if (saved_out >> i & 1) light_storage_ref(t->storage);
+        if (!light_dtype_is_floating((light_dtype)t->dtype)) continue; /* indices have no gradient */
         t->requires_grad = true;
         t->node = node;
         t->out_index = (uint8_t)i;
-        if (saved_out >> i & 1) light_storage_ref(t->storage);
     }
     node->previous = s->tape;
     s->tape = node;

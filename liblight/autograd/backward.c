@@ -118,9 +118,9 @@ static void let_go(light_step *s, light_node *node)
         if (node->in[i] && (node->saved_in >> i & 1)) light_storage_unref(s, node->in[i]->storage);
     for (int i = 0; i < node->n_out; i++) {
         light_tensor *t = node->out[i];
-        if (t->node != node) continue;
         if (node->saved_out >> i & 1) light_storage_unref(s, t->storage);
-        if (t->grad) light_step_release(s, t->grad);
+        if (t->node != node || !t->grad) continue;
+        light_step_release(s, t->grad);
         t->grad = NULL;
     }
     for (int i = 0; i < LIGHT_OP_MAX_EXTRA && node->extra[i]; i++) light_step_release(s, node->extra[i]);

@@ -83,11 +83,7 @@ static light_status topk_infer(light_step *s, light_node *node, light_spec *spec
 
 static light_status topk_forward(light_step *s, light_node *node)
 {
-    light_tensor *indices = node->out[1];
-    /* A window of its own holds the indices until backward. */
-    node->extra[0] = light_step_view(s, indices, light_shape_of(indices), indices->strides, 0);
-    if (!node->extra[0]) return LIGHT_ERR_MEMORY;
-    return LIGHT_RUN(s, TOPK, .in = {node->in[0]}, .out = {node->out[0], indices}, .attrs = node->attrs);
+    return LIGHT_RUN(s, TOPK, .in = {node->in[0]}, .out = {node->out[0], node->out[1]}, .attrs = node->attrs);
 }
 
 static light_status topk_backward(light_step *s, light_node *node, light_tensor *const *grads)
@@ -97,11 +93,14 @@ static light_status topk_backward(light_step *s, light_node *node, light_tensor 
     light_slot gx = light_grad_slot(s, node, 0);
     if (!gx.tensor) return LIGHT_OK;
     if (!gx.accumulate) LIGHT_TRY(LIGHT_RUN(s, FILL, .out = {gx.tensor}, .attrs = &zero));
-    return LIGHT_RUN(s, SCATTER_ADD, .in = {grads[0], node->extra[0]}, .out = {gx.tensor}, .attrs = &attrs);
+    return LIGHT_RUN(s, SCATTER_ADD, .in = {grads[0], node->out[1]}, .out = {gx.tensor}, .attrs = &attrs);
 }
 
-static const light_op topk_op = {
-    .name = "topk", .infer = topk_infer, .forward = topk_forward, .backward = topk_backward};
+static const light_op topk_op = {.name = "topk",
+                                 .infer = topk_infer,
+                                 .forward = topk_forward,
+                                 .backward = topk_backward,
+                                 .saves_out = 1u << 1};
 
 light_tensor *light_topk(light_step *s, light_tensor *x, int64_t k, int dim, light_tensor **indices)
 {
