@@ -33,10 +33,14 @@ static const stage_hooks hooks_of[] = {
 light_status light_transfer_batch(light_trainer *t, light_batch *batch)
 {
     LIGHT_TRY(light_datamodule_transfer(t->data, t->step, batch));
-    if (t->dtype == LIGHT_F32) return LIGHT_OK;
     for (int i = 0; i < batch->num_fields; i++) {
-        if (!light_dtype_is_floating(light_dtype_of(batch->fields[i]))) continue;
-        batch->fields[i] = light_to_dtype(t->step, batch->fields[i], t->dtype);
+        light_tensor *field = batch->fields[i];
+        if (t->dtype != LIGHT_F32 && light_dtype_is_floating(light_dtype_of(field)))
+            field = light_to_dtype(t->step, field, t->dtype);
+        if (!field) return light_step_status(t->step);
+        /* Hooks after backward may still look at the batch. */
+        light_storage_ref(field->storage);
+        batch->fields[i] = field;
     }
     return light_step_status(t->step);
 }
