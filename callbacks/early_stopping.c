@@ -114,16 +114,21 @@ static void check(early_stopping *e, light_trainer *t)
     if (judge(e, value, why, sizeof why)) light_trainer_stop(t, why);
 }
 
+static bool at_epoch_end(const early_stopping *e, const light_trainer *t)
+{
+    return e->options.check_on_train_epoch_end || !light_trainer_has_validation(t);
+}
+
 static void on_validation_end(light_callback *self, light_trainer *t)
 {
     early_stopping *e = (early_stopping *)self;
-    if (!e->options.check_on_train_epoch_end) check(e, t);
+    if (!at_epoch_end(e, t)) check(e, t);
 }
 
 static void on_train_epoch_end(light_callback *self, light_trainer *t)
 {
     early_stopping *e = (early_stopping *)self;
-    if (e->options.check_on_train_epoch_end) check(e, t);
+    if (at_epoch_end(e, t)) check(e, t);
 }
 
 static light_status save_state(light_callback *self, light_state *state)

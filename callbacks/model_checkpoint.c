@@ -9,8 +9,8 @@
 #include "base/memory.h"
 #include "base/string.h"
 #include "base/time.h"
+#include "checkpoint/checkpoint.h"
 
-#include <light/checkpoint.h>
 #include <light/message.h>
 #include <light/trainer.h>
 
@@ -19,13 +19,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct kept {
     char *path;
-    double score;
+    double score;   /* NAN: it has none */
     bool top, last; /* why it is kept */
-    bool written;
+    bool written;   /* on disk */
 } kept;
 
 typedef struct model_checkpoint {
@@ -35,9 +36,10 @@ typedef struct model_checkpoint {
     kept *kept;
     size_t n, capacity;
     char *best_path;
-    double best_score;
     int64_t last_step; /* global step of the newest one */
     double last_time;
+    bool deferred;  /* due, but the metric comes with the validation that follows */
+    bool validated; /* the metric should be there by now */
 } model_checkpoint;
 
 #define OPTION(field, value, help) LIGHT_OPTION_IN(model_checkpoint, options, field, value, help)
@@ -76,6 +78,8 @@ static light_status append_value(light_string *out, light_trainer *t, const char
         light_string_printf(out, "step=%lld", (long long)light_trainer_global_step(t));
     } else if (light_trainer_metric(t, key, &value)) {
         int digits = format && format[0] == '.' ? atoi(format + 1) : 4;
+        for (char *p = key; *p; p++)
+            if (*p == '/') *p = '_';
         light_string_printf(out, "%s=%.*f", key, digits < 0 || digits > 17 ? 4 : digits, value);
     } else {
         return light_fail(LIGHT_ERR_NOT_FOUND, "filename names the metric \"%s\", which has not been logged",
@@ -141,8 +145,10 @@ static void set_link(model_checkpoint *m, const char *name, const char *path)
 
 /* ---- which are kept ----------------------------------------------------- */
 
+/* Any score is better than none. */
 static bool better(const model_checkpoint *m, double a, double b)
 {
+    if (isnan(a) || isnan(b)) return !isnan(a) && isnan(b);
     return strcmp(m->options.mode, "max") ? a < b : a > b;
 }
 
@@ -155,30 +161,20 @@ static const char *monitored(const model_checkpoint *m, const light_trainer *t)
     return monitor[0] ? monitor : NULL;
 }
 
-static size_t count_top(const model_checkpoint *m)
+/* Of those that are (or are going to be) among the best, how many are at least as good as `score`. */
+static int64_t count_as_good(const model_checkpoint *m, double score)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < m->n; i++) n += m->kept[i].top;
+    int64_t n = 0;
+    for (size_t i = 0; i < m->n; i++) n += m->kept[i].top && !better(m, score, m->kept[i].score);
     return n;
 }
 
-/* The worst of the best, the oldest of equals. */
-static kept *worst_top(model_checkpoint *m)
-{
-    kept *worst = NULL;
-    for (size_t i = 0; i < m->n; i++)
-        if (m->kept[i].top && (!worst || better(m, worst->score, m->kept[i].score))) worst = &m->kept[i];
-    return worst;
-}
-
-static bool joins_top(model_checkpoint *m, bool watched, double score)
+/* Without a metric the newest replaces the oldest. */
+static bool joins_top(const model_checkpoint *m, double score)
 {
     int64_t k = m->options.save_top_k;
-    if (k < 0) return true;
-    if (k == 0) return false;
-    if (count_top(m) < (size_t)k) return true;
-    /* Without a metric the newest replaces the oldest. */
-    return !watched || better(m, score, worst_top(m)->score);
+    if (k <= 0) return k < 0;
+    return isnan(score) || count_as_good(m, score) < k;
 }
 
 static kept *add_kept(model_checkpoint *m, char *path)
@@ -201,47 +197,76 @@ static void drop_kept(model_checkpoint *m, size_t i)
     m->n--;
 }
 
-static void note_best(model_checkpoint *m, bool watched)
+/* The best of those on disk; of those without a score the newest. */
+static void note_best(model_checkpoint *m)
 {
     const kept *best = NULL;
-    for (size_t i = 0; i < m->n; i++)
-        if (m->kept[i].top && (!best || !watched || better(m, m->kept[i].score, best->score)))
-            best = &m->kept[i];
+    for (size_t i = 0; i < m->n; i++) {
+        const kept *k = &m->kept[i];
+        if (!k->top || !k->written) continue;
+        if (!best || better(m, k->score, best->score) || (isnan(k->score) && isnan(best->score))) best = k;
+    }
     if (!best || (m->best_path && !strcmp(m->best_path, best->path))) return;
     char *copy = light_strdup(best->path);
     if (!copy) return;
     light_free(m->best_path);
     m->best_path = copy;
-    m->best_score = best->score;
+}
+
+/* Takes the rank from those that newer ones on disk have overtaken; the oldest of equals goes first. */
+static void settle(model_checkpoint *m)
+{
+    int64_t top = 0;
+    size_t newest = 0;
+    for (size_t i = 0; i < m->n; i++) {
+        top += m->kept[i].top && m->kept[i].written;
+        if (m->kept[i].last && m->kept[i].written) newest = i;
+    }
+    for (size_t i = 0; i < newest; i++) m->kept[i].last = false;
+    for (; m->options.save_top_k > 0 && top > m->options.save_top_k; top--) {
+        kept *worst = NULL;
+        for (size_t i = 0; i < m->n; i++)
+            if (m->kept[i].top && m->kept[i].written &&
+                (!worst || better(m, worst->score, m->kept[i].score)))
+                worst = &m->kept[i];
+        worst->top = false;
+    }
+    note_best(m);
 }
 
 /* ---- saving ------------------------------------------------------------- */
 
-static light_status save(model_checkpoint *m, light_trainer *t, bool only_last)
+/* What the checkpoint is worth: NAN without a metric. A metric that is no number is the worst there is. */
+static light_status find_score(model_checkpoint *m, light_trainer *t, double *score)
 {
     const char *monitor = monitored(m, t);
-    double score = 0;
-    if (monitor && !light_trainer_metric(t, monitor, &score)) {
-        if (!only_last)
-            return light_fail(
-                LIGHT_ERR_NOT_FOUND,
-                "model_checkpoint monitors \"%s\", which has not been logged; log it with light_log, or name "
-                "another metric",
-                monitor);
-        monitor = NULL;
+    *score = NAN;
+    if (!monitor) return LIGHT_OK;
+    if (!light_trainer_metric(t, monitor, score))
+        return light_fail(LIGHT_ERR_NOT_FOUND,
+                          "model_checkpoint monitors \"%s\", which has not been logged; log it with light_log, "
+                          "or name another metric",
+                          monitor);
+    if (isnan(*score)) *score = strcmp(m->options.mode, "max") ? INFINITY : -INFINITY;
+    return LIGHT_OK;
+}
+
+static light_status save(model_checkpoint *m, light_trainer *t, bool only_last)
+{
+    double score;
+    light_status status = find_score(m, t, &score);
+    if (status != LIGHT_OK && !only_last) {
+        /* Training may end before the first validation; that is no reason to lose it. */
+        if (m->validated || !light_trainer_has_validation(t)) return status;
+        light_message(LIGHT_MESSAGE_WARNING, "%s", light_error_message());
+        only_last = true;
     }
-    /* A value that is no number is the worst there is. */
-    if (isnan(score)) score = strcmp(m->options.mode, "max") ? INFINITY : -INFINITY;
-    bool top = !only_last && joins_top(m, monitor != NULL, score);
+    bool top = !only_last && joins_top(m, score);
     bool last = only_last || m->options.save_last == LIGHT_ON;
-    m->last_step = light_trainer_global_step(t);
     m->last_time = light_now();
     if (!top && !last) return LIGHT_OK;
     char *path = new_path(m, t);
     if (!path) return LIGHT_ERR_MEMORY;
-    if (top && m->options.save_top_k > 0 && count_top(m) >= (size_t)m->options.save_top_k)
-        worst_top(m)->top = false;
-    for (size_t i = 0; last && i < m->n; i++) m->kept[i].last = false;
     kept *k = add_kept(m, path);
     if (!k) {
         light_free(path);
@@ -250,21 +275,23 @@ static light_status save(model_checkpoint *m, light_trainer *t, bool only_last)
     k->score = score;
     k->top = top;
     k->last = last;
-    note_best(m, monitor != NULL);
+    m->last_step = light_trainer_global_step(t);
     return m->options.save_weights_only ? light_trainer_save_weights(t, path)
                                         : light_trainer_save_checkpoint(t, path);
 }
 
-static void try_to_save(model_checkpoint *m, light_trainer *t, bool only_last)
+static void try_to_save(model_checkpoint *m, light_trainer *t)
 {
-    light_status status = save(m, t, only_last);
+    m->deferred = false;
+    if (light_trainer_global_step(t) == m->last_step) return;
+    light_status status = save(m, t, false);
     if (status != LIGHT_OK) light_trainer_fail(t, status, "%s", light_error_message());
 }
 
-static bool inside(const model_checkpoint *m, const char *path)
+static bool same_folder(const char *a, const char *b)
 {
-    size_t length = strlen(m->folder);
-    return !strncmp(path, m->folder, length) && path[length] == '/';
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 /* Removes what is neither among the best nor the newest. The one that the run went on from stays. */
@@ -276,13 +303,14 @@ static void sweep(model_checkpoint *m, light_trainer *t)
             i++;
             continue;
         }
-        if (inside(m, k->path) && strcmp(k->path, light_trainer_ckpt_path(t)) &&
+        if (!same_folder(k->path, light_trainer_ckpt_path(t)) &&
             light_checkpoint_remove(k->path) != LIGHT_OK)
             light_message(LIGHT_MESSAGE_WARNING, "old checkpoint: %s", light_error_message());
         drop_kept(m, i);
     }
 }
 
+/* Only now do older ones lose their places: had the save failed, they would still be needed. */
 static void on_checkpoint_written(light_callback *self, light_trainer *t, const char *path,
                                   light_status status)
 {
@@ -291,16 +319,13 @@ static void on_checkpoint_written(light_callback *self, light_trainer *t, const 
     while (at < m->n && strcmp(m->kept[at].path, path)) at++;
     if (at == m->n) return;
     if (status != LIGHT_OK) {
-        if (m->best_path && !strcmp(m->best_path, path)) {
-            light_free(m->best_path);
-            m->best_path = NULL;
-        }
         drop_kept(m, at);
-        note_best(m, true);
+        m->last_step = -1;
         return;
     }
     m->kept[at].written = true;
     if (m->options.verbose) light_message(LIGHT_MESSAGE_INFO, "checkpoint written: %s", path);
+    settle(m);
     if (m->kept[at].last) set_link(m, "last", path);
     if (m->best_path && !strcmp(m->best_path, path)) set_link(m, "best", path);
     sweep(m, t);
@@ -319,6 +344,9 @@ static light_status setup(light_callback *self, light_trainer *t, light_stage st
     if (o->every_n_train_steps < 0 || o->every_n_epochs < 0 || o->train_time_interval < 0 ||
         o->save_top_k < -1)
         return light_fail(LIGHT_ERR_ARGUMENT, "a trigger is negative, or save_top_k below -1");
+    if (!o->filename[0] || strchr(o->filename, '/'))
+        return light_fail(LIGHT_ERR_ARGUMENT, "filename \"%s\": a name without slashes is needed; dirpath is the folder",
+                          o->filename);
     light_free(m->folder);
     m->folder = o->dirpath[0]                 ? light_strdup(o->dirpath)
                 : light_trainer_log_dir(t)[0] ? light_path_join(light_trainer_log_dir(t), "checkpoints")
@@ -326,11 +354,13 @@ static light_status setup(light_callback *self, light_trainer *t, light_stage st
     if (!m->folder)
         return light_fail(LIGHT_ERR_ARGUMENT, "dirpath is not set, and this run has no folder of its own");
     LIGHT_TRY(light_make_directories(m->folder));
+    LIGHT_TRY(light_checkpoint_clean(m->folder));
     while (m->n) drop_kept(m, m->n - 1);
     light_free(m->best_path);
     m->best_path = NULL;
     m->last_step = -1;
     m->last_time = light_now();
+    m->deferred = m->validated = false;
     return LIGHT_OK;
 }
 
@@ -356,25 +386,40 @@ static void on_train_batch_end(light_callback *self, light_trainer *t, const lig
     const light_model_checkpoint_options *o = &m->options;
     int64_t step = light_trainer_global_step(t);
     (void)batch;
-    if (step == m->last_step) return;
     bool due = (o->every_n_train_steps > 0 && step > 0 && step % o->every_n_train_steps == 0) ||
                (o->train_time_interval > 0 && light_now() - m->last_time >= o->train_time_interval);
-    if (due) try_to_save(m, t, false);
+    if (!due || step == m->last_step) return;
+    double value;
+    const char *monitor = m->options.monitor;
+    bool missing = monitor[0] && strcmp(monitor, "auto") && !light_trainer_metric(t, monitor, &value);
+    if ((missing && !m->validated && light_trainer_has_validation(t)) ||
+        (monitor[0] && light_trainer_validates_next(t)))
+        m->deferred = true;
+    else
+        try_to_save(m, t);
 }
 
 static void on_validation_end(light_callback *self, light_trainer *t)
 {
     model_checkpoint *m = (model_checkpoint *)self;
-    if (light_trainer_run_stage(t) != LIGHT_STAGE_FIT || light_trainer_sanity_checking(t) || at_epoch_end(t))
-        return;
-    if (by_epoch(m, t) && light_trainer_global_step(t) != m->last_step) try_to_save(m, t, false);
+    if (light_trainer_run_stage(t) != LIGHT_STAGE_FIT || light_trainer_sanity_checking(t)) return;
+    m->validated = true;
+    if (m->deferred || (by_epoch(m, t) && !at_epoch_end(t))) try_to_save(m, t);
 }
 
 static void on_train_epoch_end(light_callback *self, light_trainer *t)
 {
     model_checkpoint *m = (model_checkpoint *)self;
-    if (at_epoch_end(t) && by_epoch(m, t) && light_trainer_global_step(t) != m->last_step)
-        try_to_save(m, t, false);
+    if (at_epoch_end(t) && by_epoch(m, t)) try_to_save(m, t);
+}
+
+/* Training may end between two saves: the newest state is kept all the same. */
+static void on_train_end(light_callback *self, light_trainer *t)
+{
+    model_checkpoint *m = (model_checkpoint *)self;
+    if (m->options.save_last != LIGHT_ON || light_trainer_global_step(t) == m->last_step) return;
+    light_status status = save(m, t, true);
+    if (status != LIGHT_OK) light_trainer_fail(t, status, "%s", light_error_message());
 }
 
 static void on_exception(light_callback *self, light_trainer *t, light_status status)
@@ -409,9 +454,8 @@ static void free_checkpoint(light_callback *self)
 static light_status save_state(light_callback *self, light_state *state)
 {
     const model_checkpoint *m = (const model_checkpoint *)self;
-    LIGHT_TRY(light_state_put(state, "best_path", (const char *)(m->best_path ? m->best_path : "")));
-    LIGHT_TRY(light_state_put(state, "best_score", m->best_score));
     LIGHT_TRY(light_state_put(state, "last_step", m->last_step));
+    LIGHT_TRY(light_state_put(state, "deferred", m->deferred));
     light_state *list = light_state_group(state, "kept");
     if (!list) return LIGHT_ERR_MEMORY;
     LIGHT_TRY(light_state_put(list, "count", (int64_t)m->n));
@@ -420,7 +464,7 @@ static light_status save_state(light_callback *self, light_state *state)
         snprintf(name, sizeof name, "%zu", i);
         light_state *group = light_state_group(list, name);
         if (!group) return LIGHT_ERR_MEMORY;
-        LIGHT_TRY(light_state_put(group, "path", (const char *)m->kept[i].path));
+        LIGHT_TRY(light_state_put(group, "name", (const char *)strrchr(m->kept[i].path, '/') + 1));
         LIGHT_TRY(light_state_put(group, "score", m->kept[i].score));
         LIGHT_TRY(light_state_put(group, "top", m->kept[i].top));
         LIGHT_TRY(light_state_put(group, "last", m->kept[i].last));
@@ -430,13 +474,17 @@ static light_status save_state(light_callback *self, light_state *state)
 
 static light_status load_kept(model_checkpoint *m, const light_state *group)
 {
-    const char *path;
-    LIGHT_TRY(light_state_get(group, "path", &path));
-    if (!light_directory_exists(path)) return LIGHT_OK; /* moved or removed meanwhile */
-    char *copy = light_strdup(path);
-    kept *k = copy ? add_kept(m, copy) : NULL;
+    const char *name;
+    LIGHT_TRY(light_state_get(group, "name", &name));
+    char *path = light_path_join(m->folder, name);
+    if (!path) return LIGHT_ERR_MEMORY;
+    if (!light_directory_exists(path)) { /* removed meanwhile, or this run saves elsewhere */
+        light_free(path);
+        return LIGHT_OK;
+    }
+    kept *k = add_kept(m, path);
     if (!k) {
-        light_free(copy);
+        light_free(path);
         return LIGHT_ERR_MEMORY;
     }
     k->written = true;
@@ -449,13 +497,10 @@ static light_status load_state(light_callback *self, const light_state *state)
 {
     model_checkpoint *m = (model_checkpoint *)self;
     const light_state *list = light_state_find_group(state, "kept");
-    const char *best;
     int64_t count = 0;
     if (!m->folder) return LIGHT_OK; /* not training: nothing is saved */
-    LIGHT_TRY(light_state_get(state, "best_path", &best));
-    LIGHT_TRY(light_state_get(state, "best_score", &m->best_score));
     LIGHT_TRY(light_state_get(state, "last_step", &m->last_step));
-    if (best[0] && !(m->best_path = light_strdup(best))) return LIGHT_ERR_MEMORY;
+    LIGHT_TRY(light_state_get(state, "deferred", &m->deferred));
     if (list) LIGHT_TRY(light_state_get(list, "count", &count));
     for (int64_t i = 0; i < count; i++) {
         char name[24];
@@ -463,6 +508,7 @@ static light_status load_state(light_callback *self, const light_state *state)
         const light_state *group = light_state_find_group(list, name);
         if (group) LIGHT_TRY(load_kept(m, group));
     }
+    settle(m); /* the checkpoint that this comes from is on disk now */
     return LIGHT_OK;
 }
 
@@ -476,6 +522,7 @@ const light_callback_vtable light_model_checkpoint_vtable = {
     .on_train_batch_end = on_train_batch_end,
     .on_validation_end = on_validation_end,
     .on_train_epoch_end = on_train_epoch_end,
+    .on_train_end = on_train_end,
     .on_exception = on_exception,
     .on_checkpoint_written = on_checkpoint_written,
     .checkpoint_folder = checkpoint_folder,

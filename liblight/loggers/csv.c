@@ -18,10 +18,12 @@ typedef struct csv_logger {
     char *path;
     FILE *file;
     char **columns; /* after "step" */
-    double *values; /* of the open row; NAN: empty */
+    double *values; /* of the open row */
+    bool *filled;
     int n, capacity;
     int64_t step; /* of the open row; -1: there is none */
     long row_at;  /* where it begins */
+    size_t row_length;
 } csv_logger;
 
 static light_status io_error(const csv_logger *c, const char *what)
@@ -35,6 +37,7 @@ static void close_file(csv_logger *c)
     for (int i = 0; i < c->n; i++) light_free(c->columns[i]);
     light_free(c->columns);
     light_free(c->values);
+    light_free(c->filled);
     light_free(c->path);
     light_logger base = c->base;
     *c = (csv_logger){.base = base, .step = -1};
@@ -47,10 +50,20 @@ static void free_logger(light_logger *self)
 
 /* ---- columns ------------------------------------------------------------ */
 
+/* No quoting: any reader can split a line at its commas. */
+static char plain(char letter)
+{
+    return letter && strchr(",\"\n\r", letter) ? '_' : letter;
+}
+
 static int find_column(const csv_logger *c, const char *name)
 {
-    for (int i = 0; i < c->n; i++)
-        if (!strcmp(c->columns[i], name)) return i;
+    for (int i = 0; i < c->n; i++) {
+        const char *at = name;
+        size_t same = 0;
+        while (*at && c->columns[i][same] == plain(*at)) same++, at++;
+        if (!*at && !c->columns[i][same]) return i;
+    }
     return -1;
 }
 
@@ -64,14 +77,16 @@ static light_status add_column(csv_logger *c, const char *name, size_t length)
         double *values = light_realloc(c->values, (size_t)capacity * sizeof *values);
         if (!values) return LIGHT_ERR_MEMORY;
         c->values = values;
+        bool *filled = light_realloc(c->filled, (size_t)capacity * sizeof *filled);
+        if (!filled) return LIGHT_ERR_MEMORY;
+        c->filled = filled;
         c->capacity = capacity;
     }
     char *copy = light_strndup(name, length);
     if (!copy) return LIGHT_ERR_MEMORY;
-    for (char *p = copy; *p; p++)
-        if (strchr(",\"\n\r", *p)) *p = '_'; /* no quoting: any reader can split a line at its commas */
+    for (char *p = copy; *p; p++) *p = plain(*p);
     c->columns[c->n] = copy;
-    c->values[c->n++] = NAN;
+    c->filled[c->n++] = false;
     return LIGHT_OK;
 }
 
@@ -82,8 +97,8 @@ static void append_header(const csv_logger *c, light_string *out)
     light_string_append(out, "\n");
 }
 
-/* Puts the file in place anew: header, old rows up to `last_step` with `missing` empty cells more; opens it. */
-static light_status rewrite(csv_logger *c, int missing, int64_t last_step)
+/* Puts the file in place anew: header, old rows up to `last_step` with empty cells for new columns; opens it. */
+static light_status rewrite(csv_logger *c, int64_t last_step)
 {
     char *old;
     size_t bytes;
@@ -104,16 +119,20 @@ static light_status rewrite(csv_logger *c, int missing, int64_t last_step)
         if (strtoll(row, NULL, 10) <= last_step) {
             last_row = (long)text.length;
             light_string_append_bytes(&text, row, (size_t)(end - row));
-            for (int i = 0; i < missing; i++) light_string_append(&text, ",");
+            int cells = 0;
+            for (const char *p = row; p < end; p++) cells += *p == ',';
+            for (; cells < c->n; cells++) light_string_append(&text, ",");
             light_string_append(&text, "\n");
         }
         line = end;
     }
     light_free(old);
     status = text.failed ? LIGHT_ERR_MEMORY : light_file_write_atomic(c->path, text.text, text.length);
+    size_t length = text.length;
     light_string_free(&text);
     LIGHT_TRY(status);
     c->row_at = last_row;
+    c->row_length = last_row < 0 ? 0 : length - (size_t)last_row;
     c->file = fopen(c->path, "r+");
     if (!c->file) return io_error(c, "open");
     return LIGHT_OK;
@@ -150,7 +169,8 @@ static light_status reopen_row(csv_logger *c)
     for (int i = 0; i < c->n && *at == ','; i++) {
         char *end;
         double value = strtod(at + 1, &end);
-        c->values[i] = end == at + 1 ? NAN : value;
+        c->values[i] = value;
+        c->filled[i] = end != at + 1;
         at = end;
     }
     return LIGHT_OK;
@@ -165,7 +185,7 @@ static light_status begin(light_logger *self, light_trainer *t, const char *fold
     if (!(c->path = light_path_join(folder, "metrics.csv"))) return LIGHT_ERR_MEMORY;
     if (resumed_step < 0) return LIGHT_OK; /* the file comes with the first row */
     LIGHT_TRY(read_columns(c));
-    LIGHT_TRY(rewrite(c, 0, resumed_step));
+    LIGHT_TRY(rewrite(c, resumed_step));
     return reopen_row(c);
 }
 
@@ -173,8 +193,10 @@ static void append_row(const csv_logger *c, light_string *out)
 {
     light_string_printf(out, "%lld", (long long)c->step);
     for (int i = 0; i < c->n; i++) {
-        if (isnan(c->values[i]))
+        if (!c->filled[i])
             light_string_append(out, ",");
+        else if (isnan(c->values[i])) /* without a sign, which some machines set */
+            light_string_append(out, ",nan");
         else
             light_string_printf(out, ",%.9g", c->values[i]);
     }
@@ -189,6 +211,11 @@ static light_status write_row(csv_logger *c)
     if (status == LIGHT_OK && (fseek(c->file, c->row_at, SEEK_SET) ||
                                fwrite(row.text, 1, row.length, c->file) != row.length || fflush(c->file)))
         status = io_error(c, "write");
+    /* A value that is logged again may be shorter than it was. */
+    if (status == LIGHT_OK && row.length < c->row_length &&
+        ftruncate(fileno(c->file), c->row_at + (long)row.length))
+        status = io_error(c, "write");
+    c->row_length = row.length;
     light_string_free(&row);
     return status;
 }
@@ -201,13 +228,18 @@ static light_status log_metrics(light_logger *self, int64_t step, const light_me
     for (int i = 0; i < n; i++)
         if (find_column(c, metrics[i].name) < 0)
             LIGHT_TRY(add_column(c, metrics[i].name, strlen(metrics[i].name)));
-    if (c->n > before || !c->file) LIGHT_TRY(rewrite(c, c->n - before, INT64_MAX));
+    if (c->n > before || !c->file) LIGHT_TRY(rewrite(c, INT64_MAX));
     if (step != c->step) {
         if (fseek(c->file, 0, SEEK_END) || (c->row_at = ftell(c->file)) < 0) return io_error(c, "write");
         c->step = step;
-        for (int i = 0; i < c->n; i++) c->values[i] = NAN;
+        c->row_length = 0;
+        for (int i = 0; i < c->n; i++) c->filled[i] = false;
     }
-    for (int i = 0; i < n; i++) c->values[find_column(c, metrics[i].name)] = metrics[i].value;
+    for (int i = 0; i < n; i++) {
+        int column = find_column(c, metrics[i].name);
+        c->values[column] = metrics[i].value;
+        c->filled[column] = true;
+    }
     return write_row(c);
 }
 

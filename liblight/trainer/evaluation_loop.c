@@ -13,20 +13,20 @@ typedef struct stage_hooks {
     light_status (*batch_start)(light_trainer *, const light_batch *);
     light_status (*batch_end)(light_trainer *,
                               const light_batch *); /* NULL: predict, which passes on its result */
-    const char *loader, *flag;
+    const char *what, *loader, *flag;
 } stage_hooks;
 
 static const stage_hooks hooks_of[] = {
     [LIGHT_STAGE_VALIDATE] = {light_call_on_validation_start, light_call_on_validation_end,
                               light_call_on_validation_epoch_start, light_call_on_validation_epoch_end,
                               light_call_on_validation_batch_start, light_call_on_validation_batch_end,
-                              "val_dataloader", "limit_val_batches"},
+                              "validation", "val_dataloader", "limit_val_batches"},
     [LIGHT_STAGE_TEST] = {light_call_on_test_start, light_call_on_test_end, light_call_on_test_epoch_start,
                           light_call_on_test_epoch_end, light_call_on_test_batch_start,
-                          light_call_on_test_batch_end, "test_dataloader", "limit_test_batches"},
+                          light_call_on_test_batch_end, "testing", "test_dataloader", "limit_test_batches"},
     [LIGHT_STAGE_PREDICT] = {light_call_on_predict_start, light_call_on_predict_end,
                              light_call_on_predict_epoch_start, light_call_on_predict_epoch_end,
-                             light_call_on_predict_batch_start, NULL, "predict_dataloader",
+                             light_call_on_predict_batch_start, NULL, "prediction", "predict_dataloader",
                              "limit_predict_batches"},
 };
 
@@ -79,6 +79,13 @@ static void leave_eval(light_trainer *t)
         m->training = t->saved_modes[i++];
 }
 
+static light_limit limit_of(const light_trainer *t, light_stage stage)
+{
+    return stage == LIGHT_STAGE_VALIDATE ? t->limit_val
+           : stage == LIGHT_STAGE_TEST   ? t->limit_test
+                                         : t->limit_predict;
+}
+
 /* ---- the loop ----------------------------------------------------------- */
 
 static light_status evaluate_batch(light_trainer *t, const stage_hooks *hooks, light_batch *batch)
@@ -104,7 +111,7 @@ static light_status evaluate_batch(light_trainer *t, const stage_hooks *hooks, l
                                : light_call_on_predict_batch_end(t, batch, prediction));
     t->eval_batch.completed++;
     if (!t->sanity_checking && t->stage != LIGHT_STAGE_PREDICT)
-        LIGHT_TRY(light_metrics_write(t, t->eval_batch.completed - 1));
+        LIGHT_TRY(light_metrics_write(t));
     return LIGHT_OK;
 }
 
@@ -112,10 +119,7 @@ static light_status evaluate_loader(light_trainer *t, const stage_hooks *hooks, 
                                     int64_t limit)
 {
     LIGHT_TRY(light_limit_batches(hooks->flag,
-                                  t->stage == LIGHT_STAGE_VALIDATE ? t->limit_val
-                                  : t->stage == LIGHT_STAGE_TEST   ? t->limit_test
-                                                                   : t->limit_predict,
-                                  light_loader_num_batches(loader), &t->num_eval_batches));
+                                  limit_of(t, t->stage), light_loader_num_batches(loader), &t->num_eval_batches));
     if (limit >= 0 && (t->num_eval_batches < 0 || t->num_eval_batches > limit)) t->num_eval_batches = limit;
     LIGHT_TRY(light_loader_begin(loader, 0, 0));
     for (t->current_batch = 0; t->num_eval_batches < 0 || t->current_batch < t->num_eval_batches;) {
@@ -125,9 +129,9 @@ static light_status evaluate_loader(light_trainer *t, const stage_hooks *hooks, 
         if (batch.size == 0) break;
         LIGHT_TRY(light_transfer_batch(t, &batch));
         LIGHT_TRY(evaluate_batch(t, hooks, &batch));
-        if (light_signals_pending() && t->run_stage != LIGHT_STAGE_FIT)
-            return light_fail(LIGHT_ERR_INTERRUPTED, "interrupted after %lld batches",
-                              (long long)t->current_batch);
+        if (light_signals_pending())
+            return light_fail(LIGHT_ERR_INTERRUPTED, "interrupted after %lld batches of %s",
+                              (long long)t->current_batch, hooks->what);
     }
     return LIGHT_OK;
 }
@@ -146,7 +150,7 @@ static light_status run_loaders(light_trainer *t, const stage_hooks *hooks, int6
     if (t->sanity_checking)
         light_metrics_clear(t);
     else
-        LIGHT_TRY(light_metrics_write(t, t->batches_that_stepped));
+        LIGHT_TRY(light_metrics_write(t));
     return hooks->end(t);
 }
 
@@ -155,11 +159,12 @@ light_status light_evaluation_loop(light_trainer *t, light_stage stage, int64_t 
     light_step *s = t->step;
     light_stage outer_stage = t->stage;
     int64_t outer_batch = t->current_batch;
-    light_batch *outer_running = t->running_batch;
     light_log_moment outer_moment = t->moment;
     uint64_t counter = light_step_counter(s);
     light_progress outer_progress = t->eval_batch;
 
+    light_limit none = limit_of(t, stage);
+    if (none.is_fraction ? none.fraction == 0 : none.batches == 0) return LIGHT_OK;
     LIGHT_TRY(light_make_eval_loader(t, stage));
     t->running_batch = NULL;
     t->moment = stage == LIGHT_STAGE_PREDICT ? LIGHT_LOG_FORBIDDEN : LIGHT_LOG_EPOCH;
@@ -174,9 +179,11 @@ light_status light_evaluation_loop(light_trainer *t, light_stage stage, int64_t 
     s->inference = false;
     t->stage = outer_stage;
     t->current_batch = outer_batch;
-    t->running_batch = outer_running;
+    t->running_batch = NULL;
     t->moment = outer_moment;
-    if (t->sanity_checking) t->eval_batch = outer_progress;
+    /* An interrupted validation begins anew in the run that goes on. */
+    t->at_rest = status == LIGHT_ERR_INTERRUPTED && !t->sanity_checking && light_signals_pending();
+    if (t->sanity_checking || t->at_rest) t->eval_batch = outer_progress;
     return status;
 }
 

@@ -21,12 +21,25 @@ static bool steps_reached(const light_trainer *t)
     return t->options.max_steps >= 0 && t->global_step >= t->options.max_steps;
 }
 
+/* Somebody asked to stop, and nothing forbids it. */
+static bool stop_is_due(light_trainer *t)
+{
+    if (!t->should_stop) return false;
+    if (minimum_reached(t)) return true;
+    if (!t->said_minimum)
+        light_message(LIGHT_MESSAGE_INFO,
+                      "asked to stop (%s), but training goes on until min_epochs %lld and min_steps %lld",
+                      t->stop_reason, (long long)t->options.min_epochs, (long long)t->options.min_steps);
+    t->said_minimum = true;
+    return false;
+}
+
 static bool fit_is_done(light_trainer *t)
 {
     if (t->num_train_batches == 0) return true;
     if (steps_reached(t)) return true;
     if (t->options.max_epochs >= 0 && t->epoch.processed >= t->options.max_epochs) return true;
-    return t->should_stop && minimum_reached(t);
+    return stop_is_due(t);
 }
 
 /* Something asks to stop that is no failure. */
@@ -54,7 +67,7 @@ bool light_trainer_has_validation(const light_trainer *t)
            light_datamodule_has_loader(t->data, LIGHT_STAGE_VALIDATE);
 }
 
-static bool validation_is_due(const light_trainer *t)
+bool light_trainer_validates_next(const light_trainer *t)
 {
     int64_t every = t->options.check_val_every_n_epoch;
     if (!light_trainer_has_validation(t)) return false;
@@ -86,7 +99,7 @@ static light_status write_step_metrics(light_trainer *t)
 {
     int64_t every = t->options.log_every_n_steps;
     if (t->stepped && every > 0 && ((t->batches_that_stepped + 1) % every == 0 || t->should_stop))
-        return light_metrics_write(t, t->batches_that_stepped);
+        return light_metrics_write(t);
     light_metrics_drop_pending(t);
     return LIGHT_OK;
 }
@@ -121,17 +134,20 @@ static light_status run_batch(light_trainer *t, light_batch *batch)
 /* What follows a batch: validation, schedules that watch a metric. */
 static light_status after_batch(light_trainer *t, light_resume_point resume)
 {
-    if (resume != LIGHT_RESUME_AFTER_VALIDATION && validation_is_due(t)) {
-        LIGHT_TRY(light_evaluation_loop(t, LIGHT_STAGE_VALIDATE, -1));
-        LIGHT_TRY(light_schedules_on_metric(t, LIGHT_INTERVAL_STEP));
-        LIGHT_TRY(light_save_point(t, LIGHT_RESUME_AFTER_VALIDATION));
+    if (resume != LIGHT_RESUME_AFTER_VALIDATION) {
+        bool due = light_trainer_validates_next(t);
+        if (due) LIGHT_TRY(light_evaluation_loop(t, LIGHT_STAGE_VALIDATE, -1));
+        if (t->stepped) LIGHT_TRY(light_schedules_on_metric(t, LIGHT_INTERVAL_STEP));
+        if (due) LIGHT_TRY(light_save_point(t, LIGHT_RESUME_AFTER_VALIDATION));
     }
     if (t->stepped) t->batches_that_stepped++;
+    t->stepped = false;
     return light_poll_saves(t, false);
 }
 
 static light_status interrupted(light_trainer *t)
 {
+    t->at_rest = true;
     return light_fail(LIGHT_ERR_INTERRUPTED, "interrupted at step %lld (epoch %lld)",
                       (long long)t->global_step, (long long)t->epoch.processed);
 }
@@ -143,9 +159,7 @@ static light_status begin_epoch(light_trainer *t)
     t->batch_current = (light_progress){0};
     t->accumulated = 0;
     t->current_batch = 0;
-    t->running_batch = NULL;
     t->epoch.ready++;
-    light_metrics_reset(t, 0);
     int64_t every = t->options.reload_dataloaders_every_n_epochs;
     if (every > 0 && t->epoch.processed > 0 && t->epoch.processed % every == 0)
         LIGHT_TRY(light_make_train_loader(t));
@@ -158,14 +172,12 @@ static light_status begin_epoch(light_trainer *t)
 
 static light_status end_epoch(light_trainer *t)
 {
-    t->running_batch = NULL;
     t->epoch.processed++;
     t->moment = LIGHT_LOG_EPOCH;
     LIGHT_TRY(light_call_on_train_epoch_end(t));
     t->moment = LIGHT_LOG_FORBIDDEN;
     LIGHT_TRY(light_schedules_on_metric(t, LIGHT_INTERVAL_EPOCH));
-    int64_t last_step = t->batches_that_stepped > 0 ? t->batches_that_stepped - 1 : 0;
-    LIGHT_TRY(light_metrics_write(t, last_step));
+    LIGHT_TRY(light_metrics_write(t));
     t->epoch.completed++;
     LIGHT_TRY(light_save_point(t, LIGHT_RESUME_AFTER_EPOCH));
     return LIGHT_OK;
@@ -186,7 +198,9 @@ static light_status run_epoch(light_trainer *t)
             bool more;
             LIGHT_TRY(next_batch(t, &batch, &more));
             if (!more) break;
-            LIGHT_TRY(run_batch(t, &batch));
+            light_status status = run_batch(t, &batch);
+            t->running_batch = NULL;
+            LIGHT_TRY(status);
             if (t->skip_epoch) break;
             LIGHT_TRY(light_save_point(t, LIGHT_RESUME_AFTER_BATCH));
             /* Here, where a checkpoint can be taken (run.c lets the callbacks ask for one). */
@@ -195,7 +209,7 @@ static light_status run_epoch(light_trainer *t)
         LIGHT_TRY(after_batch(t, resume));
         resume = LIGHT_RESUME_NONE;
         if (steps_reached(t) || t->last_batch) break;
-        if (t->should_stop && minimum_reached(t)) break;
+        if (stop_is_due(t)) break;
     }
     return end_epoch(t);
 }
@@ -205,8 +219,10 @@ light_status light_fit_loop(light_trainer *t)
     if (t->num_train_batches == 0) return LIGHT_OK;
     t->moment = LIGHT_LOG_EPOCH;
     LIGHT_TRY(light_call_on_train_start(t));
+    check_time(t); /* a resumed run may have used it up */
     if (t->resume == LIGHT_RESUME_AFTER_EPOCH) t->resume = LIGHT_RESUME_NONE;
     while (t->resume != LIGHT_RESUME_NONE || !fit_is_done(t)) LIGHT_TRY(run_epoch(t));
     t->moment = LIGHT_LOG_FORBIDDEN;
-    return light_call_on_train_end(t);
+    LIGHT_TRY(light_call_on_train_end(t));
+    return light_save_point(t, LIGHT_RESUME_AFTER_EPOCH);
 }

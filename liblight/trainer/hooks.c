@@ -79,7 +79,7 @@ light_status light_call_on_train_epoch_end(light_trainer *t)
         }
         t->current_callback = NULL;
         if (!watchers && t->module_hooks.on_train_epoch_end) t->module_hooks.on_train_epoch_end(t->module, t);
-        if (!watchers) LIGHT_TRY(light_metrics_end_epoch(t, 0));
+        LIGHT_TRY(light_metrics_end_epoch(t, 0));
     }
     return hook_result(t);
 }

@@ -291,21 +291,29 @@ light_status light_metrics_end_epoch(light_trainer *t, int which)
     return LIGHT_OK;
 }
 
+int64_t light_trainer_logged_step(const light_trainer *t)
+{
+    int64_t step = t->stepped ? t->batches_that_stepped : t->batches_that_stepped - 1;
+    return step > 0 ? step : 0;
+}
+
 void light_metrics_drop_pending(light_trainer *t)
 {
     for (int i = 0; i < t->metrics.n; i++) t->metrics.entries[i].pending = false;
 }
 
-light_status light_metrics_write(light_trainer *t, int64_t step)
+light_status light_metrics_write(light_trainer *t)
 {
     light_metrics *m = &t->metrics;
+    int64_t step = light_trainer_logged_step(t);
     int n = 0;
     for (int i = 0; i < m->n; i++) {
         if (!m->entries[i].pending) continue;
         m->entries[i].pending = false;
         m->row[n++] = (light_metric){m->entries[i].name, m->entries[i].value};
     }
-    if (!n) return LIGHT_OK;
+    /* Loggers belong to training; test and validate print what they found. */
+    if (!n || t->run_stage != LIGHT_STAGE_FIT) return LIGHT_OK;
     m->row[n++] = (light_metric){"epoch", (double)light_trainer_current_epoch(t)};
     for (int i = 0; i < t->n_loggers; i++) {
         const light_logger_entry *e = &t->loggers[i];
@@ -338,16 +346,16 @@ static light_status save_logged(const light_logged *l, light_state *state)
 light_status light_metrics_save(const light_trainer *t, light_state *state)
 {
     const light_metrics *m = &t->metrics;
-    light_state *known = light_state_group(state, "known"), *running = light_state_group(state, "running");
-    if (!known || !running) return LIGHT_ERR_MEMORY;
+    light_state *entries = light_state_group(state, "entries"), *running = light_state_group(state, "running");
+    if (!entries || !running) return LIGHT_ERR_MEMORY;
     for (int i = 0; i < m->n; i++) {
-        if (!m->entries[i].known) continue;
         char name[32];
         snprintf(name, sizeof name, "%d", i);
-        light_state *group = light_state_group(known, name);
+        light_state *group = light_state_group(entries, name);
         if (!group) return LIGHT_ERR_MEMORY;
         LIGHT_TRY(light_state_put(group, "name", (const char *)m->entries[i].name));
         LIGHT_TRY(light_state_put(group, "value", m->entries[i].value));
+        LIGHT_TRY(light_state_put(group, "known", m->entries[i].known));
         LIGHT_TRY(light_state_put(group, "prog_bar", m->entries[i].prog_bar));
     }
     for (int i = 0; i < m->n_logged[0]; i++) LIGHT_TRY(save_logged(&m->logged[0][i], running));
@@ -382,20 +390,21 @@ static light_status load_logged(light_trainer *t, const light_state *group)
 
 light_status light_metrics_load(light_trainer *t, const light_state *state)
 {
-    const light_state *known = light_state_find_group(state, "known"),
+    const light_state *entries = light_state_find_group(state, "entries"),
                       *running = light_state_find_group(state, "running");
     light_metrics_clear(t);
-    for (size_t i = 0; known && i < light_state_count(known); i++) {
-        const light_state *group = light_state_at(known, i).group;
+    for (size_t i = 0; entries && i < light_state_count(entries); i++) {
+        const light_state *group = light_state_at(entries, i).group;
         const char *name;
         double value;
-        bool prog_bar;
+        bool prog_bar, known;
         LIGHT_TRY(light_state_get(group, "name", &name));
         LIGHT_TRY(light_state_get(group, "value", &value));
+        LIGHT_TRY(light_state_get(group, "known", &known));
         LIGHT_TRY(light_state_get(group, "prog_bar", &prog_bar));
         int at = make_entry(&t->metrics, name);
         if (at < 0) return LIGHT_ERR_MEMORY;
-        set_entry(&t->metrics, at, value, prog_bar, false);
+        if (known) set_entry(&t->metrics, at, value, prog_bar, false);
     }
     for (size_t i = 0; running && i < light_state_count(running); i++)
         LIGHT_TRY(load_logged(t, light_state_at(running, i).group));

@@ -8,14 +8,13 @@
 #include <math.h>
 #include <string.h>
 
-/* The length of the accumulation window that the current batch is in. The last window of an epoch may be shorter, and
+/* The length of the accumulation window that the current batch begins. The last window of an epoch may be shorter, and
  * is averaged over its own length. */
 static int64_t window_length(const light_trainer *t)
 {
     int64_t k = t->options.accumulate_grad_batches;
     if (t->num_train_batches < 0) return k;
-    int64_t start = t->current_batch - t->accumulated;
-    int64_t rest = t->num_train_batches - start;
+    int64_t rest = t->num_train_batches - t->current_batch;
     return rest < k ? rest : k;
 }
 
@@ -133,12 +132,12 @@ static light_status clip_and_step(light_trainer *t, light_optimizer *optimizer)
 
 /* ---- automatic optimization --------------------------------------------- */
 
-/* A window of unknown length turned out shorter: gradients were averaged over k batches, not over these. */
+/* A window turned out shorter (a stream ended, a batch was skipped): its gradients were divided by too much. */
 static light_status mend_short_window(light_trainer *t, light_optimizer *optimizer)
 {
-    int64_t k = t->options.accumulate_grad_batches;
-    if (t->num_train_batches >= 0 || t->accumulated == k) return LIGHT_OK;
-    light_tensor *factor = light_full(t->step, LIGHT_SCALAR, (double)k / (double)t->accumulated, LIGHT_F32);
+    if (t->accumulated == t->window) return LIGHT_OK;
+    double ratio = (double)t->window / (double)t->accumulated;
+    light_tensor *factor = light_full(t->step, LIGHT_SCALAR, ratio, LIGHT_F32);
     if (!factor) return light_step_status(t->step);
     for (int g = 0; g < optimizer->n_groups; g++) {
         int64_t at = 0;
@@ -149,13 +148,22 @@ static light_status mend_short_window(light_trainer *t, light_optimizer *optimiz
     return LIGHT_OK;
 }
 
-static light_status optimize(light_trainer *t, light_tensor *loss)
+static light_status accumulate(light_trainer *t, light_tensor *loss)
 {
     LIGHT_TRY(check_loss(t, loss));
-    int64_t length = window_length(t);
-    if (t->accumulated == 0) LIGHT_TRY(zero_grad(t));
-    LIGHT_TRY(backward(t, loss, 1.0 / (double)length));
+    if (t->accumulated == 0) {
+        t->window = window_length(t);
+        LIGHT_TRY(zero_grad(t));
+    }
+    LIGHT_TRY(backward(t, loss, 1.0 / (double)t->window));
     t->accumulated++;
+    return LIGHT_OK;
+}
+
+static light_status optimize(light_trainer *t, light_tensor *loss)
+{
+    if (loss) LIGHT_TRY(accumulate(t, loss));
+    if (t->accumulated == 0) return LIGHT_OK;
     if (t->accumulated < t->options.accumulate_grad_batches && !t->last_batch) return LIGHT_OK;
     if (t->optimizers->n) {
         LIGHT_TRY(mend_short_window(t, t->optimizers->entries[0].optimizer));
@@ -179,7 +187,7 @@ light_status light_train_on_batch(light_trainer *t, light_batch *batch)
     if (t->failure != LIGHT_OK) return light_fail(t->failure, "%s", t->failure_text);
     if (t->module_hooks.manual_optimization)
         t->stepped = t->global_step != steps_before;
-    else if (loss)
+    else
         LIGHT_TRY(optimize(t, loss));
     if (t->last_batch && !t->module_hooks.manual_optimization) LIGHT_TRY(light_schedules_at_epoch_end(t));
     return LIGHT_OK;

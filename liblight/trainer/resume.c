@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "base/string.h"
+#include "base/time.h"
 
 #include <light/message.h>
 
@@ -39,9 +40,11 @@ static light_status save_loops(const light_trainer *t, light_state *state, light
     LIGHT_TRY(light_state_put(state, "global_step", t->global_step));
     LIGHT_TRY(light_state_put(state, "batches_that_stepped", t->batches_that_stepped));
     LIGHT_TRY(light_state_put(state, "accumulated", t->accumulated));
+    LIGHT_TRY(light_state_put(state, "window", t->window));
     LIGHT_TRY(light_state_put(state, "stepped", t->stepped));
     LIGHT_TRY(light_state_put(state, "last_batch", t->last_batch));
     LIGHT_TRY(light_state_put(state, "seed", t->options.seed));
+    LIGHT_TRY(light_state_put(state, "seconds", light_now() - t->started_at));
     return light_state_put(state, "step_counter", (int64_t)light_step_counter(t->step));
 }
 
@@ -49,6 +52,7 @@ static light_status load_loops(light_trainer *t, const light_state *state)
 {
     int point;
     uint64_t counter;
+    double seconds;
     LIGHT_TRY(light_state_get(state, "resume_point", &point));
     LIGHT_TRY(get_progress(state, "epoch", &t->epoch));
     LIGHT_TRY(get_progress(state, "batch", &t->batch));
@@ -57,9 +61,12 @@ static light_status load_loops(light_trainer *t, const light_state *state)
     LIGHT_TRY(light_state_get(state, "global_step", &t->global_step));
     LIGHT_TRY(light_state_get(state, "batches_that_stepped", &t->batches_that_stepped));
     LIGHT_TRY(light_state_get(state, "accumulated", &t->accumulated));
+    LIGHT_TRY(light_state_get(state, "window", &t->window));
     LIGHT_TRY(light_state_get(state, "stepped", &t->stepped));
     LIGHT_TRY(light_state_get(state, "last_batch", &t->last_batch));
     LIGHT_TRY(light_state_get(state, "step_counter", &counter));
+    LIGHT_TRY(light_state_get(state, "seconds", &seconds));
+    t->started_at -= seconds; /* max_time counts all of the training */
     light_step_set_counter(t->step, counter);
     t->current_batch = t->batch_current.processed;
     t->resume = (light_resume_point)point;
@@ -174,7 +181,7 @@ static light_status list_optimizer(light_checkpoint_list *list, light_optimizer 
     return LIGHT_OK;
 }
 
-/* The gradients of an accumulation window that is not full yet. */
+/* The gradients of an accumulation window that is not full yet; with manual optimization, all that there are. */
 static light_status list_gradients(const light_trainer *t, light_checkpoint_list *list)
 {
     for (light_parameter *p = light_next_parameter(t->module, NULL); p;
@@ -195,7 +202,8 @@ static light_status build_list(light_trainer *t, light_checkpoint_list *list, bo
     if (weights_only || !t->optimizers) return LIGHT_OK;
     for (int i = 0; i < t->optimizers->n; i++)
         LIGHT_TRY(list_optimizer(list, t->optimizers->entries[i].optimizer, i));
-    return t->accumulated > 0 ? list_gradients(t, list) : LIGHT_OK;
+    bool open = t->accumulated > 0 || t->module_hooks.manual_optimization;
+    return open ? list_gradients(t, list) : LIGHT_OK;
 }
 
 /* ---- saving ------------------------------------------------------------- */
@@ -358,7 +366,7 @@ static light_status restore_fit(light_trainer *t, const light_checkpoint *checkp
     const light_state *metrics = light_state_find_group(state, "metrics");
     if (metrics) LIGHT_TRY(light_metrics_load(t, metrics));
     const light_state *loader = light_state_find_group(state, "loader");
-    if (loader && t->train_loader) LIGHT_TRY(light_loader_load_state(t->train_loader, loader));
+    if (loader && light_state_has(loader, "epoch")) LIGHT_TRY(light_loader_load_state(t->train_loader, loader));
     const light_state *data = light_state_find_group(state, "datamodule");
     return data ? light_datamodule_load_state(t->data, data) : LIGHT_OK;
 }

@@ -54,7 +54,7 @@ static void forget_last_run(light_trainer *t)
     light_metrics_clear(t);
     t->failure = LIGHT_OK;
     t->stop_reason[0] = '\0';
-    t->should_stop = t->stepped = t->last_batch = false;
+    t->should_stop = t->said_minimum = t->stepped = t->last_batch = t->at_rest = t->set_up = false;
     t->resume = LIGHT_RESUME_NONE;
     t->running_batch = NULL;
     t->moment = LIGHT_LOG_FORBIDDEN;
@@ -95,14 +95,6 @@ static light_status build(light_trainer *t)
     light_free(t->saved_modes);
     t->saved_modes = light_calloc(modules, sizeof *t->saved_modes);
     return t->saved_modes ? LIGHT_OK : LIGHT_ERR_MEMORY;
-}
-
-/* The last step that the checkpoint's run may have logged; -1 only for a new run. */
-static int64_t last_logged_step(const light_trainer *t)
-{
-    int64_t step =
-        t->resume == LIGHT_RESUME_AFTER_EPOCH ? t->batches_that_stepped - 1 : t->batches_that_stepped;
-    return step > 0 ? step : 0;
 }
 
 static light_status begin_loggers(light_trainer *t, int64_t resumed_step)
@@ -191,13 +183,14 @@ static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
     if (checkpoint && t->run_stage == LIGHT_STAGE_FIT) take_seed(t, checkpoint);
     LIGHT_TRY(build(t));
     LIGHT_TRY(light_run_folder_open(t, checkpoint ? light_checkpoint_path(checkpoint) : NULL));
+    t->set_up = true;
     LIGHT_TRY(light_call_setup(t));
     if (t->run_stage == LIGHT_STAGE_FIT) {
         LIGHT_TRY(light_make_train_loader(t));
         LIGHT_TRY(make_optimizers(t));
     }
     if (checkpoint) LIGHT_TRY(light_restore(t, checkpoint));
-    if (t->run_stage == LIGHT_STAGE_FIT) LIGHT_TRY(begin_loggers(t, checkpoint ? last_logged_step(t) : -1));
+    if (t->run_stage == LIGHT_STAGE_FIT) LIGHT_TRY(begin_loggers(t, checkpoint ? light_trainer_logged_step(t) : -1));
     return LIGHT_OK;
 }
 
@@ -207,7 +200,9 @@ static light_status run_stage(light_trainer *t, const light_run_options *options
         LIGHT_TRY(light_call_on_fit_start(t));
         LIGHT_TRY(run_fit(t));
         LIGHT_TRY(light_poll_saves(t, true));
-        return light_call_on_fit_end(t);
+        LIGHT_TRY(light_call_on_fit_end(t));
+        LIGHT_TRY(light_save_point(t, LIGHT_RESUME_AFTER_EPOCH));
+        return light_poll_saves(t, true);
     }
     LIGHT_TRY(light_evaluation_loop(t, t->run_stage, -1));
     if (t->run_stage != LIGHT_STAGE_PREDICT && !options->quiet)
@@ -249,8 +244,8 @@ static void on_failure(light_trainer *t, light_status status)
     text[sizeof text - 1] = '\0';
     t->moment = LIGHT_LOG_FORBIDDEN;
     light_call_on_exception(t, status);
-    /* After Ctrl-C the loop stands between two moments, where callbacks may still have a checkpoint taken. */
-    if (status == LIGHT_ERR_INTERRUPTED && t->run_stage == LIGHT_STAGE_FIT && t->batch_current.processed > 0)
+    /* After Ctrl-C callbacks may still have a checkpoint taken. */
+    if (t->at_rest && t->run_stage == LIGHT_STAGE_FIT && t->batch_current.processed > 0)
         light_save_point(t, LIGHT_RESUME_AFTER_BATCH);
     for (int i = 0; i < t->n_saves; i++) light_free(t->saves[i].path);
     t->n_saves = 0;
@@ -302,7 +297,7 @@ light_status light_trainer_run(light_trainer *t, light_stage stage, light_module
     light_loader_free(t->train_loader);
     light_loader_free(t->eval_loader);
     t->train_loader = t->eval_loader = NULL;
-    light_call_teardown(t);
+    if (t->set_up) light_call_teardown(t);
     t->running = false;
     return status;
 }

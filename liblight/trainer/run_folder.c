@@ -113,6 +113,15 @@ light_status light_run_folder_open(light_trainer *t, const char *resumed_from)
 
 /* ---- finding checkpoints ------------------------------------------------ */
 
+/* `path` with its links followed, which may point elsewhere before the run is over. */
+static char *resolved(char *path)
+{
+    char real[PATH_MAX];
+    char *copy = realpath(path, real) ? light_strdup(real) : path;
+    if (copy != path) light_free(path);
+    return copy;
+}
+
 /* FOLDER/NAME where it is a checkpoint, with the link resolved; NULL when it is not. */
 static char *checkpoint_in(const char *folder, const char *name)
 {
@@ -126,14 +135,14 @@ static char *checkpoint_in(const char *folder, const char *name)
     return found;
 }
 
-/* "last" falls back to the newest that is whole: a crash may have come between a checkpoint and its link. */
+/* "last" is the newest that is whole, not what the link says: a crash may have come between a checkpoint and its
+ * link, or the last one may be damaged. */
 static char *search_folder(const char *folder, const char *wanted)
 {
-    char *found = checkpoint_in(folder, wanted);
-    if (!found && !strcmp(wanted, "last") && light_directory_exists(folder) &&
-        light_checkpoint_newest(folder, &found) != LIGHT_OK)
-        found = NULL;
-    return found;
+    char *newest;
+    if (strcmp(wanted, "last")) return checkpoint_in(folder, wanted);
+    if (!light_directory_exists(folder) || light_checkpoint_newest(folder, &newest) != LIGHT_OK) return NULL;
+    return resolved(newest);
 }
 
 static light_status search_versions(light_trainer *t, const char *wanted, char **path)
@@ -179,6 +188,7 @@ light_status light_find_checkpoint(light_trainer *t, const char *wanted, char **
          by_name = if_any || !strcmp(wanted, "last") || !strcmp(wanted, "best");
     if (!by_name) {
         *path = light_strdup(wanted);
+        if (*path) *path = resolved(*path);
         return *path ? LIGHT_OK : LIGHT_ERR_MEMORY;
     }
     LIGHT_TRY(search_everywhere(t, if_any ? "last" : wanted, path));

@@ -14,7 +14,7 @@ static void note(int signal_number)
 
 void light_signals_install(void)
 {
-    struct sigaction action = {.sa_handler = note, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = note, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
     pending = 0;
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, &old_interrupt);

@@ -133,12 +133,14 @@ static light_status check_list(const light_trainer_options *o)
 static light_status add_extensions(light_trainer *t)
 {
     const light_trainer_options *o = &t->options;
+    bool trial = o->fast_dev_run > 0; /* saves and logs nothing */
     LIGHT_TRY(check_list(o));
-    if (!o->barebones) {
-        for (int i = 0; i < LIGHT_MAX_CALLBACKS && o->callbacks[i]; i++)
-            LIGHT_TRY(add_callback(t, o->callbacks[i]));
-        for (int i = 0; i < LIGHT_MAX_LOGGERS && o->loggers[i]; i++) LIGHT_TRY(add_logger(t, o->loggers[i]));
+    for (int i = 0; i < LIGHT_MAX_CALLBACKS && o->callbacks[i] && !o->barebones; i++) {
+        LIGHT_TRY(add_callback(t, o->callbacks[i]));
+        if (trial && t->callbacks[t->n_callbacks - 1].hooks.writes_checkpoints) t->n_callbacks--;
     }
+    for (int i = 0; i < LIGHT_MAX_LOGGERS && o->loggers[i] && !o->barebones && !trial; i++)
+        LIGHT_TRY(add_logger(t, o->loggers[i]));
     LIGHT_TRY(add_default_callback(t, o->enable_model_summary, "model_summary"));
     LIGHT_TRY(add_default_callback(t, o->enable_progress_bar, "progress_bar"));
     LIGHT_TRY(add_default_callback(t, o->enable_learning_curve, "learning_curve"));
@@ -153,11 +155,24 @@ static light_status add_extensions(light_trainer *t)
 
 /* ---- life --------------------------------------------------------------- */
 
-/* What was given to a trainer that could not be made is freed as the trainer would have done it. */
-static void free_extensions(const light_trainer_options *options)
+/* Those in use, and those that were given but are not: barebones, or a trainer that could not be made. */
+static void free_extensions(light_trainer *t)
 {
-    for (int i = 0; i < LIGHT_MAX_CALLBACKS; i++) light_callback_free(options->callbacks[i]);
-    for (int i = 0; i < LIGHT_MAX_LOGGERS; i++) light_logger_free(options->loggers[i]);
+    for (int i = 0; i < LIGHT_MAX_CALLBACKS; i++) {
+        bool listed = !t->options.callbacks[i];
+        for (int j = 0; j < t->n_callbacks; j++)
+            listed |= t->callbacks[j].callback == t->options.callbacks[i];
+        for (int j = 0; j < i; j++) listed |= t->options.callbacks[j] == t->options.callbacks[i];
+        if (!listed) light_callback_free(t->options.callbacks[i]);
+    }
+    for (int i = 0; i < LIGHT_MAX_LOGGERS; i++) {
+        bool listed = !t->options.loggers[i];
+        for (int j = 0; j < t->n_loggers; j++) listed |= t->loggers[j].logger == t->options.loggers[i];
+        for (int j = 0; j < i; j++) listed |= t->options.loggers[j] == t->options.loggers[i];
+        if (!listed) light_logger_free(t->options.loggers[i]);
+    }
+    for (int i = 0; i < t->n_callbacks; i++) light_callback_free(t->callbacks[i].callback);
+    for (int i = 0; i < t->n_loggers; i++) light_logger_free(t->loggers[i].logger);
 }
 
 static light_trainer *new_trainer(const light_trainer_options *options, bool as_they_stand)
@@ -167,8 +182,6 @@ static light_trainer *new_trainer(const light_trainer_options *options, bool as_
     light_status status = light_trainer_resolve(t, options, as_they_stand);
     if (status == LIGHT_OK) status = add_extensions(t);
     if (status == LIGHT_OK) return t;
-    free_extensions(options);
-    t->n_callbacks = t->n_loggers = 0;
     light_trainer_free(t);
     return NULL;
 }
@@ -187,8 +200,7 @@ void light_trainer_free(light_trainer *t)
 {
     if (!t) return;
     light_checkpoint_writer_free(t->writer); /* may still tell callbacks */
-    for (int i = 0; i < t->n_callbacks; i++) light_callback_free(t->callbacks[i].callback);
-    for (int i = 0; i < t->n_loggers; i++) light_logger_free(t->loggers[i].logger);
+    free_extensions(t);
     for (int i = 0; i < t->n_saves; i++) light_free(t->saves[i].path);
     light_loader_free(t->train_loader);
     light_loader_free(t->eval_loader);

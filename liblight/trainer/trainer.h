@@ -140,11 +140,14 @@ struct light_trainer {
     int64_t global_step;
     int64_t batches_that_stepped;
     int64_t accumulated; /* batches in the open accumulation window */
+    int64_t window;      /* what their gradients were divided by */
     bool stepped;        /* the last batch ended a window */
     bool skip_epoch;
+    bool at_rest; /* interrupted between two moments, where a checkpoint can be taken */
+    bool set_up;  /* setup has been called, so teardown is due */
+    bool said_minimum;
     int64_t current_batch; /* in the loop that runs */
     bool last_batch;
-    int64_t last_validated_step;
     light_resume_point resume;
     light_batch *running_batch;
     light_log_moment moment;
@@ -216,8 +219,10 @@ void light_metrics_reset(light_trainer *t, int which);
 void light_metrics_clear(light_trainer *t); /* all of it, names too */
 /* Reduces what was logged for the epoch. */
 light_status light_metrics_end_epoch(light_trainer *t, int which);
-/* Gives what is pending to the loggers, at optimizer step `step`. */
-light_status light_metrics_write(light_trainer *t, int64_t step);
+/* The last optimizer step that was done, counted from 0: where metrics are logged. It never falls. */
+int64_t light_trainer_logged_step(const light_trainer *t);
+/* Gives what is pending to the loggers, at that step. */
+light_status light_metrics_write(light_trainer *t);
 void light_metrics_drop_pending(light_trainer *t);
 light_status light_metrics_save(const light_trainer *t, light_state *state);
 light_status light_metrics_load(light_trainer *t, const light_state *state);

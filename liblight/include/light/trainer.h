@@ -111,6 +111,8 @@ LIGHT_API int64_t light_trainer_batches_done(const light_trainer *t);
 LIGHT_API int64_t light_trainer_estimated_stepping_batches(const light_trainer *t);
 /* The run has a validation loop: the module, the datamodule and limit_val_batches allow it. */
 LIGHT_API bool light_trainer_has_validation(const light_trainer *t);
+/* In on_train_batch_end: validation comes right after this batch. */
+LIGHT_API bool light_trainer_validates_next(const light_trainer *t);
 LIGHT_API bool light_trainer_sanity_checking(const light_trainer *t);
 LIGHT_API light_stage light_trainer_stage(const light_trainer *t); /* VALIDATE also within fit */
 LIGHT_API light_stage
