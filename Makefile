@@ -34,8 +34,9 @@ build:
 	@cmake --build $(BUILD) -j $(JOBS)
 
 run: deps
-	@$(MAKE) build
-	$(FASHION) fit
+	@$(call configure,$(BUILD))
+	@cmake --build $(BUILD) -j $(JOBS) --target example_fashion_mnist
+	$(FASHION) fit --trainer.max_epochs 14
 	$(FASHION) test --ckpt_path best
 
 test: deps
