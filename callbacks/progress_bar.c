@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define REDRAW_SECONDS 0.05
-#define BAR_WIDTH      24
+#define BAR_WIDTH      16
 
 typedef struct progress_bar {
     light_callback base;
@@ -45,6 +45,14 @@ static void append_time(light_string *line, double seconds)
         light_string_printf(line, "%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60);
     else
         light_string_printf(line, "%d:%02d", s / 60, s % 60);
+}
+
+/* "epoch 3/9": counted from 0, like the epochs of checkpoints and metrics. */
+static void append_epoch(light_string *line, const light_trainer *t)
+{
+    light_string_printf(line, "epoch %lld", (long long)light_trainer_current_epoch(t));
+    if (light_trainer_max_epochs(t) > 0)
+        light_string_printf(line, "/%lld", (long long)light_trainer_max_epochs(t) - 1);
 }
 
 static const char *what_runs(const light_trainer *t)
@@ -79,7 +87,7 @@ static void draw(progress_bar *p, light_trainer *t, bool now)
     if (name)
         light_string_append(&line, name);
     else
-        light_string_printf(&line, "epoch %lld", (long long)light_trainer_current_epoch(t));
+        append_epoch(&line, t);
     append_bar(&line, done, total);
     double elapsed = time - p->stage_began_at;
     light_string_append(&line, "  ");
@@ -88,8 +96,8 @@ static void draw(progress_bar *p, light_trainer *t, bool now)
         light_string_append(&line, "<");
         append_time(&line, elapsed / (double)done * (double)(total - done));
     }
-    if (elapsed > 0) light_string_printf(&line, "  %.0f samples/s", (double)p->samples / elapsed);
     append_metrics(&line, t);
+    if (elapsed > 0) light_string_printf(&line, "  %.0f samples/s", (double)p->samples / elapsed);
     light_progress_line(light_string_text(&line), false);
     light_string_free(&line);
     p->drawn_at = time;
@@ -140,9 +148,7 @@ static void on_train_epoch_end(light_callback *self, light_trainer *t)
 {
     progress_bar *p = (progress_bar *)self;
     light_string line = {0};
-    light_string_printf(&line, "epoch %lld", (long long)light_trainer_current_epoch(t));
-    if (light_trainer_max_epochs(t) > 0)
-        light_string_printf(&line, "/%lld", (long long)light_trainer_max_epochs(t) - 1);
+    append_epoch(&line, t);
     light_string_printf(&line, "  %lld batches in ", (long long)light_trainer_batches_done(t));
     append_time(&line, light_now() - p->epoch_began_at);
     append_metrics(&line, t);

@@ -88,7 +88,8 @@ void light_progress_line(const char *text, bool stay)
     pthread_mutex_lock(&lock);
     take_line_away();
     if (text[0]) {
-        fprintf(stderr, "%s", text);
+        /* Not wrapped: a line that is too long ends at the edge, and one row is all there is to take away. */
+        fprintf(stderr, "\033[?7l%s\033[?7h", text);
         line_shown = true;
     }
     fflush(stderr);

@@ -413,14 +413,17 @@ light_status light_metrics_load(light_trainer *t, const light_state *state)
 
 /* ---- the table after validate and test ---------------------------------- */
 
+#define RULE "--------------------------------------------------------------------------------"
+
 light_status light_metrics_print(light_trainer *t, const char *title)
 {
     light_metric metric;
     int width = (int)strlen(title);
     for (int i = 0; light_trainer_metric_at(t, i, &metric, NULL); i++)
         if ((int)strlen(metric.name) > width) width = (int)strlen(metric.name);
-    light_message(LIGHT_MESSAGE_INFO, "%-*s  value", width, title);
+    light_message(LIGHT_MESSAGE_INFO, "%-*s  %12s", width, title, "value");
+    light_message(LIGHT_MESSAGE_INFO, "%.*s", width + 14, RULE);
     for (int i = 0; light_trainer_metric_at(t, i, &metric, NULL); i++)
-        light_message(LIGHT_MESSAGE_INFO, "%-*s  %.6g", width, metric.name, metric.value);
+        light_message(LIGHT_MESSAGE_INFO, "%-*s  %12.6g", width, metric.name, metric.value);
     return LIGHT_OK;
 }

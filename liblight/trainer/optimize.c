@@ -35,8 +35,9 @@ static light_status check_loss(light_trainer *t, light_tensor *loss)
         LIGHT_TRY(light_item(loss, &value));
         if (!isfinite(value))
             return light_fail(LIGHT_ERR_NUMERIC,
-                              "the loss is %g in epoch %lld, batch %lld (detect_anomaly is on)", value,
-                              (long long)t->epoch.processed, (long long)t->current_batch);
+                              "the loss is %g in epoch %lld, batch %lld (detect_anomaly is on)",
+                              isnan(value) ? (double)NAN : value, (long long)t->epoch.processed,
+                              (long long)t->current_batch);
     }
     return LIGHT_OK;
 }

@@ -44,17 +44,20 @@ static void append_accepted(light_string *table, const light_option *o)
     }
 }
 
-static void expected_table(const char *section, const light_option *options, void *object, light_string *table)
+static void expected_table(const char *section, const light_option *options, void *object,
+                           light_string *table)
 {
     char text[256];
-    light_string_printf(table, "<!-- options of %s -->\n| option | accepted | default | meaning |\n|---|---|---|---|\n",
-                        section);
+    light_string_printf(
+        table, "<!-- options of %s -->\n| option | accepted | default | meaning |\n|---|---|---|---|\n",
+        section);
     light_options_default(options, object);
     for (const light_option *o = options; o->name; o++) {
         light_string_printf(table, "| `%s` | ", o->name);
         append_accepted(table, o);
         light_option_get(o, object, text, sizeof text);
-        light_string_printf(table, " | %s%s%s | %s |\n", text[0] ? "`" : "empty", text, text[0] ? "`" : "", o->help);
+        light_string_printf(table, " | %s%s%s | %s |\n", text[0] ? "`" : "empty", text, text[0] ? "`" : "",
+                            o->help);
     }
     light_string_append(table, "<!-- end -->\n");
 }
@@ -96,13 +99,15 @@ static void assert_flags_exist(const char *name)
     light_config *config;
     light_config_section *section;
     int found = 0;
-    assert_int_equal(light_config_new(&config, &tiny_vtable, &points_vtable, &(light_cli_options){.description = NULL}),
-                     LIGHT_OK);
+    assert_int_equal(
+        light_config_new(&config, &tiny_vtable, &points_vtable, &(light_cli_options){.description = NULL}),
+        LIGHT_OK);
     for (const char *p = text; (p = strstr(p, "--trainer.")); p++) {
         snprintf(flag, sizeof flag, "%.*s", (int)strspn(p + 2, "abcdefghijklmnopqrstuvwxyz_."), p + 2);
         if (light_ends_with(flag, ".help")) continue;
         if (p - text > 15 && light_starts_with(p - 15, "unknown option ")) continue;
-        if (!light_config_find(config, flag, &section)) fail_msg("%s shows --%s, which is no option", name, flag);
+        if (!light_config_find(config, flag, &section))
+            fail_msg("%s shows --%s, which is no option", name, flag);
         found++;
     }
     assert_true(found > 0);
