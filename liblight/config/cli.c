@@ -280,39 +280,69 @@ static void tell_next(const cli *c, const char *before, const char *command, con
     light_string_free(&line);
 }
 
-static void tell_where(const cli *c, light_trainer *t)
+static void tell_files(const char *folder)
 {
-    char more[96];
-    const char *folder = light_trainer_log_dir(t), *reason = light_trainer_stop_reason(t), *before = "next: ";
-    if (reason[0]) light_message(LIGHT_MESSAGE_INFO, "stopped: %s", reason);
-    if (!folder[0]) return;
     light_message(LIGHT_MESSAGE_INFO, "this run is in %s:", folder);
     tell_file(folder, "config.yaml", "its configuration, for --config");
     tell_file(folder, "metrics.csv", "what was logged");
     tell_file(folder, "learning_curve.svg", "the same as a picture");
     tell_file(folder, "checkpoints/best", "the best model");
     tell_file(folder, "checkpoints/last", "the newest state");
-    if (t->module_hooks.test_step && light_datamodule_has_loader(c->config->data, LIGHT_STAGE_TEST) &&
-        exists_in(folder, "checkpoints/best")) {
+    tell_file(folder, "predictions.csv", "predictions");
+}
+
+static void tell_where(const cli *c, light_trainer *t)
+{
+    char more[96];
+    const char *folder = light_trainer_log_dir(t), *before = "next: ";
+    const light_module_vtable *module = &t->module_hooks;
+    if (!folder[0]) return;
+    tell_files(folder);
+    if (c->stage == LIGHT_STAGE_FIT && module->test_step && exists_in(folder, "checkpoints/best") &&
+        light_datamodule_has_loader(c->config->data, LIGHT_STAGE_TEST)) {
         tell_next(c, before, "test", folder, "--ckpt_path best");
         before = "      ";
     }
-    if (!exists_in(folder, "checkpoints/last")) return;
+    if (c->stage == LIGHT_STAGE_TEST && module->predict_step &&
+        light_datamodule_has_loader(c->config->data, LIGHT_STAGE_PREDICT))
+        tell_next(c, before, "predict", folder, "--ckpt_path best");
+    if (c->stage != LIGHT_STAGE_FIT || !exists_in(folder, "checkpoints/last")) return;
     snprintf(more, sizeof more, "--ckpt_path last --trainer.max_epochs %lld",
              (long long)light_trainer_current_epoch(t) + 5);
     tell_next(c, before, "fit", folder, more);
 }
 
-static int exit_code(const cli *c, light_trainer *t, light_status status)
+/* The same line again, from the newest checkpoint. */
+static void tell_how_to_go_on(cli *c)
+{
+    light_string line = {0};
+    append_word(&line, c->argv[0]);
+    light_string_append(&line, " fit");
+    for (int i = 2; i < c->argc; i++) {
+        argument a;
+        if (split(c->argv[i], &a) == LIGHT_OK && !strcmp(a.name, "ckpt_path")) {
+            value_of(c, &a, &i);
+            continue;
+        }
+        light_string_append(&line, " ");
+        append_word(&line, c->argv[i]);
+    }
+    light_message(LIGHT_MESSAGE_INFO, "to go on: %s --ckpt_path last", light_string_text(&line));
+    light_string_free(&line);
+}
+
+static int exit_code(cli *c, light_trainer *t, light_status status)
 {
     const char *folder = light_trainer_log_dir(t);
     if (status == LIGHT_OK) {
-        if (c->stage == LIGHT_STAGE_FIT) tell_where(c, t);
+        const char *reason = light_trainer_stop_reason(t);
+        if (reason[0]) light_message(LIGHT_MESSAGE_INFO, "stopped: %s", reason);
+        if (c->stage == LIGHT_STAGE_FIT || c->stage == LIGHT_STAGE_TEST) tell_where(c, t);
         return EXIT_OK;
     }
     light_message(LIGHT_MESSAGE_ERROR, "%s: %s", c->program, light_error_message());
     if (c->stage == LIGHT_STAGE_FIT && folder[0] && exists_in(folder, "checkpoints/last"))
-        tell_next(c, "to go on: ", "fit", folder, "--ckpt_path last");
+        tell_how_to_go_on(c);
     return status == LIGHT_ERR_INTERRUPTED ? EXIT_INTERRUPTED : EXIT_FAILED;
 }
 

@@ -74,6 +74,9 @@ static void test_fit_tells_where_things_are(void **state)
     assert_says(
         err, "\nnext: tiny test --ckpt_path best\n      tiny fit --ckpt_path last --trainer.max_epochs 8\n");
     assert_int_equal(run_program("test", "--ckpt_path", "best"), 0);
+    assert_says(err, "/" RUN ":\n  config.yaml  ");
+    assert_says(err, "\nnext: tiny predict --ckpt_path best\n");
+    assert_int_equal(run_program("predict", "--ckpt_path", "best"), 0);
     assert_int_equal(run_program("fit", "--ckpt_path", "last", "--trainer.max_epochs", "8"), 0);
     assert_says(err, "epoch 3/7 ");
     assert_says(err, "this run is in ");
@@ -248,7 +251,7 @@ static void interrupt_a_run(int signal_number)
     assert_int_equal(kill(running, signal_number), 0);
     assert_int_equal(finish(), 130);
     assert_says(err, "\nerror: tiny: interrupted at step ");
-    assert_says(err, "\nto go on: tiny fit --ckpt_path last\n");
+    assert_says(err, "\nto go on: tiny fit --trainer.max_epochs -1 --ckpt_path last\n");
 }
 
 static void test_interrupt_and_go_on(void **state)
