@@ -212,7 +212,8 @@ __attribute__((unused)) static void put(const char *name, const char *text)
 /* What the last program said. */
 __attribute__((unused)) static char out[1 << 17], err[1 << 17];
 static volatile pid_t running;
-static bool as_nobody; /* run as a user who may not write what root may */
+static bool as_nobody;     /* run as a user who may not write what root may */
+enum { NOT_STARTED = 98 }; /* the exit code when that user may not run the program either */
 
 static void read_all(const char *name, char *text, size_t bytes)
 {
@@ -241,7 +242,7 @@ __attribute__((unused)) static void start(const char *executable, const char *en
     setenv("TEST_AS_PROGRAM", "1", 1);
     if (environment) putenv((char *)environment);
     execv(executable ? executable : "/proc/self/exe", (char *const *)argv);
-    _exit(98);
+    _exit(NOT_STARTED);
 }
 
 __attribute__((unused)) static int finish(void)
