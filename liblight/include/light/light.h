@@ -4,6 +4,7 @@
 #define LIGHT_LIGHT_H
 
 #include <light/callback.h>
+#include <light/checkpoint.h>
 #include <light/cli.h>
 #include <light/data.h>
 #include <light/logger.h>
