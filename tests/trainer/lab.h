@@ -162,6 +162,59 @@ MAYBE_UNUSED static light_loader *lab_loader(lab_data *d, int64_t samples, bool 
                             .num_workers = d->workers, .drop_last = d->drop_last);
 }
 
+/* The same samples as a stream, whose length nobody knows. */
+typedef struct lab_source {
+    light_dataset base;
+    int64_t samples;
+} lab_source;
+
+typedef struct lab_stream {
+    light_stream base;
+    int64_t next;
+} lab_stream;
+
+MAYBE_UNUSED static light_status lab_stream_describe(light_dataset *self, light_field *fields, int *n)
+{
+    (void)self;
+    fields[0] = (light_field){"x", LIGHT_F32, LIGHT_SHAPE(LAB_FEATURES)};
+    fields[1] = (light_field){"y", LIGHT_I64, LIGHT_SCALAR};
+    *n = 2;
+    return LIGHT_OK;
+}
+
+MAYBE_UNUSED static light_status lab_stream_open(light_dataset *self, light_stream *stream)
+{
+    (void)self;
+    ((lab_stream *)stream)->next = stream->shard;
+    return LIGHT_OK;
+}
+
+MAYBE_UNUSED static light_status lab_stream_next(light_dataset *self, light_stream *stream, void *const *to,
+                                                 bool *end)
+{
+    lab_stream *s = (lab_stream *)stream;
+    if ((*end = s->next >= ((lab_source *)self)->samples)) return LIGHT_OK;
+    memcpy(to[0], lab_x[s->next], sizeof lab_x[0]);
+    memcpy(to[1], &lab_y[s->next], sizeof lab_y[0]);
+    s->next += stream->num_shards;
+    return LIGHT_OK;
+}
+
+MAYBE_UNUSED static const light_dataset_vtable lab_source_vtable = {
+    LIGHT_DATASET(lab_source),       .describe = lab_stream_describe, .stream_size = sizeof(lab_stream),
+    .stream_open = lab_stream_open, .stream_next = lab_stream_next,
+};
+
+MAYBE_UNUSED static light_loader *lab_stream_train(light_datamodule *self)
+{
+    lab_data *d = (lab_data *)self;
+    light_dataset *dataset;
+    lab_fill();
+    if (light_dataset_new(&dataset, &lab_source_vtable) != LIGHT_OK) return NULL;
+    ((lab_source *)dataset)->samples = d->train_samples;
+    return light_loader_new(dataset, .batch_size = d->batch_size, .num_workers = d->workers);
+}
+
 MAYBE_UNUSED static light_loader *lab_train(light_datamodule *self)
 {
     lab_data *d = (lab_data *)self;
@@ -190,6 +243,14 @@ MAYBE_UNUSED static const light_datamodule_vtable lab_data_vtable = {
     .val_dataloader = lab_val,
     .test_dataloader = lab_test_loader,
     .predict_dataloader = lab_test_loader,
+};
+
+/* Training data is a stream. */
+MAYBE_UNUSED static const light_datamodule_vtable lab_stream_vtable = {
+    LIGHT_DATAMODULE(lab_data),
+    .options = lab_data_options,
+    .train_dataloader = lab_stream_train,
+    .val_dataloader = lab_val,
 };
 
 /* ---- the boring model --------------------------------------------------- */
@@ -257,12 +318,29 @@ typedef struct lab {
     light_trainer *trainer;
 } lab;
 
-MAYBE_UNUSED static lab lab_new(const light_module_vtable *module, light_trainer *trainer)
+MAYBE_UNUSED static lab lab_new_with(const light_module_vtable *module, const light_datamodule_vtable *data,
+                                     light_trainer *trainer)
 {
     lab l = {.module = light_module_new(module), .trainer = trainer};
-    l.data = (lab_data *)light_datamodule_new(&lab_data_vtable);
+    l.data = (lab_data *)light_datamodule_new(data);
     if (!l.module || !l.data || !trainer) fail_msg("%s", light_error_message());
     return l;
+}
+
+MAYBE_UNUSED static lab lab_new(const light_module_vtable *module, light_trainer *trainer)
+{
+    return lab_new_with(module, &lab_data_vtable, trainer);
+}
+
+/* The layer's weight and bias, behind one another. */
+#define LAB_WEIGHTS (LAB_FEATURES * LAB_CLASSES + LAB_CLASSES)
+MAYBE_UNUSED static void lab_read_weights(light_module *module, float weights[LAB_WEIGHTS])
+{
+    boring *b = (boring *)module;
+    assert_ok(light_tensor_read(b->layer.weight, LIGHT_F32, weights,
+                                sizeof(float) * LAB_FEATURES * LAB_CLASSES));
+    assert_ok(light_tensor_read(b->layer.bias, LIGHT_F32, weights + LAB_FEATURES * LAB_CLASSES,
+                                sizeof(float) * LAB_CLASSES));
 }
 
 MAYBE_UNUSED static void lab_free(lab *l)
