@@ -259,9 +259,11 @@ static light_status run_inside(light_trainer *t, const light_run_options *option
     light_status status = check_module(t);
     if (status == LIGHT_OK) status = open_checkpoint(t, options, &checkpoint);
     if (status == LIGHT_OK) status = set_up(t, checkpoint);
+    bool begun = status == LIGHT_OK;
     light_checkpoint_close(checkpoint);
     if (status == LIGHT_OK) status = run_stage(t, options);
     if (status != LIGHT_OK) on_failure(t, status);
+    if (!begun) light_run_folder_drop(t);
     return status;
 }
 

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* The version numbers in a folder, rising. NULL and 0 when there is none. */
 static int compare(const void *a, const void *b)
@@ -97,18 +98,50 @@ light_status light_run_folder_open(light_trainer *t, const char *resumed_from)
 {
     light_free(t->log_dir);
     t->log_dir = NULL;
+    t->new_folder = false;
     if (resumed_from && (t->log_dir = run_of_checkpoint(resumed_from))) return LIGHT_OK;
     if (t->run_stage != LIGHT_STAGE_FIT || t->options.barebones || t->options.fast_dev_run) return LIGHT_OK;
     char *folder = runs_folder(t);
     if (!folder) return LIGHT_ERR_MEMORY;
     light_status status = make_version(folder, &t->log_dir);
     light_free(folder);
+    t->new_folder = status == LIGHT_OK;
     if (status != LIGHT_OK || !t->config) return status;
     char *path = light_path_join(t->log_dir, "config.yaml");
     if (!path) return LIGHT_ERR_MEMORY;
     status = light_file_write_atomic(path, t->config, strlen(t->config));
     light_free(path);
     return status;
+}
+
+/* Nothing but config.yaml and checkpoints/ in it. */
+static bool is_untouched(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    bool untouched = dir != NULL;
+    if (!dir) return false;
+    for (struct dirent *e; (e = readdir(dir));)
+        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..") && strcmp(e->d_name, "config.yaml") &&
+            strcmp(e->d_name, "checkpoints"))
+            untouched = false;
+    closedir(dir);
+    return untouched;
+}
+
+void light_run_folder_drop(light_trainer *t)
+{
+    if (!t->new_folder || !t->log_dir || !is_untouched(t->log_dir)) return;
+    char *checkpoints = light_path_join(t->log_dir, "checkpoints");
+    char *config = light_path_join(t->log_dir, "config.yaml");
+    if (checkpoints && config && (rmdir(checkpoints) == 0 || errno == ENOENT)) { /* only when it is empty */
+        remove(config);
+        rmdir(t->log_dir);
+        light_free(t->log_dir);
+        t->log_dir = NULL;
+        t->new_folder = false;
+    }
+    light_free(checkpoints);
+    light_free(config);
 }
 
 /* ---- finding checkpoints ------------------------------------------------ */

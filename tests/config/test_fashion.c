@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The first example on data that is missing or damaged: one clear line, exit code 1. */
+/* The first example on data that is missing or damaged: one clear line, exit code 1, no folder of a run
+ * left behind. */
 #include "program.h"
 
 #include <zlib.h>
@@ -48,6 +49,8 @@ static void assert_one_line(const char *const *parts)
     for (int i = 0; parts[i]; i++) assert_says(err, parts[i]);
     assert_ptr_equal(strchr(err, '\n'), err + strlen(err) - 1);
     assert_string_equal(out, "");
+    assert_false(
+        light_directory_exists(at("runs/convnet/version_0"))); /* no folder of a run that never began */
 }
 #define assert_fails_with(...)                                                                               \
     do {                                                                                                     \
