@@ -347,12 +347,12 @@ static light_status setup(light_callback *self, light_trainer *t, light_stage st
     if (!o->filename[0] || strchr(o->filename, '/'))
         return light_fail(LIGHT_ERR_ARGUMENT, "filename \"%s\": a name without slashes is needed; dirpath is the folder",
                           o->filename);
-    light_free(m->folder);
-    m->folder = o->dirpath[0]                 ? light_strdup(o->dirpath)
-                : light_trainer_log_dir(t)[0] ? light_path_join(light_trainer_log_dir(t), "checkpoints")
-                                              : NULL;
-    if (!m->folder)
+    if (!o->dirpath[0] && !light_trainer_log_dir(t)[0])
         return light_fail(LIGHT_ERR_ARGUMENT, "dirpath is not set, and this run has no folder of its own");
+    light_free(m->folder);
+    m->folder = o->dirpath[0] ? light_strdup(o->dirpath)
+                              : light_path_join(light_trainer_log_dir(t), "checkpoints");
+    if (!m->folder) return LIGHT_ERR_MEMORY;
     LIGHT_TRY(light_make_directories(m->folder));
     LIGHT_TRY(light_checkpoint_clean(m->folder));
     while (m->n) drop_kept(m, m->n - 1);
