@@ -156,7 +156,7 @@ static bool better_plain(light_conv_pass pass, const light_conv_shape *s)
     const int64_t cg = s->c / s->groups, og = s->o / s->groups;
     return (light_conv_is_product(s) && s->groups == 1) ||
            (pass == LIGHT_CONV_BACKWARD_DATA && cg <= 4 && og >= 16) ||
-           (pass == LIGHT_CONV_FORWARD && s->oh * s->ow <= 16 && og >= 256);
+           (pass != LIGHT_CONV_BACKWARD_DATA && s->oh * s->ow <= 16 && og >= 256);
 }
 
 static bool for_onednn(light_conv_pass pass, const light_conv_shape *s)
