@@ -165,17 +165,53 @@ static bool for_onednn(light_conv_pass pass, const light_conv_shape *s)
            (s->dtype == LIGHT_BF16 || (s->dtype == LIGHT_F32 && !better_plain(pass, s)));
 }
 
+/* A data gradient of stride 1 is a convolution of gy with the weights turned around, and oneDNN's forward code for
+ * channels-last images is 5 to 15 % faster than its backward code. */
+static bool turns(light_conv_pass pass, const light_conv_shape *s, light_conv_shape *turned)
+{
+    if (pass != LIGHT_CONV_BACKWARD_DATA || s->dtype != LIGHT_F32 || s->groups > 1 || s->stride[0] > 1 ||
+        s->stride[1] > 1 || s->c % 16 || s->o % 16 || s->h * s->w <= 16)
+        return false;
+    *turned = *s;
+    turned->c = s->o, turned->h = s->oh, turned->w = s->ow;
+    turned->o = s->c, turned->oh = s->h, turned->ow = s->w;
+    turned->padding[0] = (s->kh - 1) * s->dilation[0] - s->padding[0];
+    turned->padding[1] = (s->kw - 1) * s->dilation[1] - s->padding[1];
+    return turned->padding[0] >= 0 && turned->padding[1] >= 0;
+}
+
+/* [o, c, kh kw] to [c, o, kh kw], with kh and kw backwards. */
+static void turn_weights(const light_conv_shape *s, const float *w, float *turned)
+{
+    const int64_t taps = s->kh * s->kw;
+#pragma omp parallel for schedule(static) if (s->c * s->o * taps > 65536)
+    for (int64_t c = 0; c < s->c; c++)
+        for (int64_t o = 0; o < s->o; o++)
+            for (int64_t t = 0; t < taps; t++)
+                turned[(c * s->o + o) * taps + t] = w[(o * s->c + c) * taps + taps - 1 - t];
+}
+
 /* True when it was done here. */
 static bool try_images(light_conv_pass pass, const light_conv_shape *s, const void *in, const void *w,
                        const float *bias, void *out, bool accumulate, light_status *status)
 {
     pieces p;
-    if (!for_onednn(pass, s) || !cut(&p, pass, s, bias != NULL, MAX_PIECES)) return false;
+    light_conv_shape turned;
+    if (!for_onednn(pass, s)) return false;
+    const bool turn =
+        turns(pass, s, &turned) && cut(&p, LIGHT_CONV_FORWARD, &turned, bias != NULL, MAX_PIECES);
+    if (!turn && !cut(&p, pass, s, bias != NULL, MAX_PIECES)) return false;
     const int64_t image = pass == LIGHT_CONV_FORWARD ? s->oh * s->ow * s->o : s->h * s->w * s->c;
     const size_t spare = align((size_t)(p.images * image) * light_dtype_size(s->dtype));
-    *status = prepare(&p, 2, accumulate ? (size_t)p.threads * spare : 0);
-    if (*status == LIGHT_OK) *status = pack(&p, w);
-    if (*status == LIGHT_OK) *status = run_images(&p, s, pass, in, bias, out, accumulate);
+    size_t extra = accumulate ? (size_t)p.threads * spare : 0;
+    const size_t weights = turn ? (size_t)(s->o * s->c * s->kh * s->kw) * sizeof(float) : 0;
+    if (extra < weights) extra = weights; /* turned weights are done with before the first piece runs */
+    *status = prepare(&p, 2, extra);
+    if (*status == LIGHT_OK && turn) turn_weights(s, w, (float *)p.extra);
+    if (*status == LIGHT_OK) *status = pack(&p, turn ? p.extra : w);
+    if (*status == LIGHT_OK)
+        *status =
+            run_images(&p, turn ? &turned : s, turn ? LIGHT_CONV_FORWARD : pass, in, bias, out, accumulate);
     return true;
 }
 
