@@ -9,6 +9,7 @@
 #define MESSAGE_BYTES 2048
 
 static _Thread_local char message[MESSAGE_BYTES];
+static _Thread_local light_status last_status;
 
 const char *light_status_text(light_status status)
 {
@@ -26,6 +27,11 @@ const char *light_error_message(void)
     return message;
 }
 
+light_status light_error_status(void)
+{
+    return last_status;
+}
+
 light_status light_fail(light_status status, const char *format, ...)
 {
     /* The arguments may point into the old message: format elsewhere first. */
@@ -35,7 +41,7 @@ light_status light_fail(light_status status, const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     memcpy(message, text, strlen(text) + 1);
-    return status;
+    return last_status = status;
 }
 
 light_status light_fail_in(light_status status, const char *format, ...)
@@ -49,5 +55,5 @@ light_status light_fail_in(light_status status, const char *format, ...)
     snprintf(text + used, sizeof text - (size_t)used, "%s%.*s", used ? ": " : "", MESSAGE_BYTES - used - 3,
              message);
     memcpy(message, text, strlen(text) + 1);
-    return status;
+    return last_status = status;
 }

@@ -148,7 +148,7 @@ light_status light_datamodule_loader(light_datamodule *data, light_stage which, 
     *out = hook(data);
     light_status status = leave(before);
     if (*out || (status == LIGHT_OK && light_error_message()[0] == 0)) return LIGHT_OK;
-    if (status == LIGHT_OK) status = LIGHT_ERR_USER;
+    if (status == LIGHT_OK) status = light_error_status();
     return light_fail_in(status, "%s: %s", data->vtable->name, hook_name(which));
 }
 

@@ -39,8 +39,9 @@ static light_status append(light_optimizers *optimizers, light_optimizer *optimi
 light_status light_optimizers_add(light_optimizers *optimizers, light_optimizer *optimizer,
                                   light_schedule *schedule)
 {
-    light_status status = optimizer ? append(optimizers, optimizer, schedule) : LIGHT_ERR_ARGUMENT;
-    if (status == LIGHT_OK) return status;
+    light_status status = optimizer ? append(optimizers, optimizer, schedule) : light_error_status();
+    if (optimizer && status == LIGHT_OK) return status;
+    if (status == LIGHT_OK) status = light_fail(LIGHT_ERR_ARGUMENT, "light_optimizers_add: no optimizer");
     light_schedule_free(schedule);
     light_optimizer_free(optimizer);
     return status;

@@ -6,6 +6,7 @@
 #include "base/string.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #define T light_trainer_options
@@ -62,11 +63,7 @@ static light_status check_one(const light_option *o, const light_trainer_options
     double value = o->type == LIGHT_OPTION_INT64    ? (double)*(const int64_t *)field
                    : o->type == LIGHT_OPTION_DOUBLE ? *(const double *)field
                                                     : 0;
-    light_string text = {0};
-    light_string_printf(&text, "trainer.%s", o->name);
-    strncpy(where, light_string_text(&text), sizeof where - 1);
-    where[sizeof where - 1] = '\0';
-    light_string_free(&text);
+    snprintf(where, sizeof where, "trainer.%s", o->name);
     if ((o->low != 0 || o->high != 0) && !(value >= o->low && value <= o->high))
         return light_fail(LIGHT_ERR_ARGUMENT, "%s %g: must be between %g and %g", where, value, o->low,
                           o->high);

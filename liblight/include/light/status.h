@@ -40,6 +40,8 @@ LIGHT_API const char *light_status_text(light_status status);
 /* The text of this thread's last failure, one line, never NULL; empty before the first.
  * Valid until the next failing call of this thread. */
 LIGHT_API const char *light_error_message(void);
+/* Its status, for functions that return NULL after a failure. LIGHT_OK before the first. */
+LIGHT_API light_status light_error_status(void);
 
 /* Records a failure of this thread and returns `status`, so that code can write
  * `return light_fail(LIGHT_ERR_ARGUMENT, "...")`. User hooks call it too. */
