@@ -226,8 +226,7 @@ static void settle(model_checkpoint *m)
     for (; m->options.save_top_k > 0 && top > m->options.save_top_k; top--) {
         kept *worst = NULL;
         for (size_t i = 0; i < m->n; i++)
-            if (m->kept[i].top && m->kept[i].written &&
-                (!worst || better(m, worst->score, m->kept[i].score)))
+            if (m->kept[i].top && m->kept[i].written && (!worst || better(m, worst->score, m->kept[i].score)))
                 worst = &m->kept[i];
         worst->top = false;
     }
@@ -243,10 +242,11 @@ static light_status find_score(model_checkpoint *m, light_trainer *t, double *sc
     *score = NAN;
     if (!monitor) return LIGHT_OK;
     if (!light_trainer_metric(t, monitor, score))
-        return light_fail(LIGHT_ERR_NOT_FOUND,
-                          "model_checkpoint monitors \"%s\", which has not been logged; log it with light_log, "
-                          "or name another metric",
-                          monitor);
+        return light_fail(
+            LIGHT_ERR_NOT_FOUND,
+            "model_checkpoint monitors \"%s\", which has not been logged; log it with light_log, "
+            "or name another metric",
+            monitor);
     if (isnan(*score)) *score = strcmp(m->options.mode, "max") ? INFINITY : -INFINITY;
     return LIGHT_OK;
 }
@@ -303,8 +303,7 @@ static void sweep(model_checkpoint *m, light_trainer *t)
             i++;
             continue;
         }
-        if (!same_folder(k->path, light_trainer_ckpt_path(t)) &&
-            light_checkpoint_remove(k->path) != LIGHT_OK)
+        if (!same_folder(k->path, light_trainer_ckpt_path(t)) && light_checkpoint_remove(k->path) != LIGHT_OK)
             light_message(LIGHT_MESSAGE_WARNING, "old checkpoint: %s", light_error_message());
         drop_kept(m, i);
     }
@@ -345,13 +344,14 @@ static light_status setup(light_callback *self, light_trainer *t, light_stage st
         o->save_top_k < -1)
         return light_fail(LIGHT_ERR_ARGUMENT, "a trigger is negative, or save_top_k below -1");
     if (!o->filename[0] || strchr(o->filename, '/'))
-        return light_fail(LIGHT_ERR_ARGUMENT, "filename \"%s\": a name without slashes is needed; dirpath is the folder",
+        return light_fail(LIGHT_ERR_ARGUMENT,
+                          "filename \"%s\": a name without slashes is needed; dirpath is the folder",
                           o->filename);
     if (!o->dirpath[0] && !light_trainer_log_dir(t)[0])
         return light_fail(LIGHT_ERR_ARGUMENT, "dirpath is not set, and this run has no folder of its own");
     light_free(m->folder);
-    m->folder = o->dirpath[0] ? light_strdup(o->dirpath)
-                              : light_path_join(light_trainer_log_dir(t), "checkpoints");
+    m->folder =
+        o->dirpath[0] ? light_strdup(o->dirpath) : light_path_join(light_trainer_log_dir(t), "checkpoints");
     if (!m->folder) return LIGHT_ERR_MEMORY;
     LIGHT_TRY(light_make_directories(m->folder));
     LIGHT_TRY(light_checkpoint_clean(m->folder));

@@ -109,11 +109,12 @@ static ATTR void NAME(finish)(const T *acc, int64_t lda, int rows, const light_g
         }                                                                                                    \
     }
 
-#define TILES(KIND, NV, ADVANCE)                                                                             \
-    TILE(KIND, NV, 1, ADVANCE)                                                                               \
-    TILE(KIND, NV, 2, ADVANCE)                                                                               \
-    TILE(KIND, NV, 3, ADVANCE) TILE(KIND, NV, 4, ADVANCE) TILE(KIND, NV, 5, ADVANCE)                         \
-        TILE(KIND, NV, 6, ADVANCE) MORE_TILES(KIND, NV, ADVANCE)
+/* clang-format off */
+#define TILES(KIND, NV, ADVANCE) \
+    TILE(KIND, NV, 1, ADVANCE) TILE(KIND, NV, 2, ADVANCE) TILE(KIND, NV, 3, ADVANCE) \
+    TILE(KIND, NV, 4, ADVANCE) TILE(KIND, NV, 5, ADVANCE) TILE(KIND, NV, 6, ADVANCE) \
+    MORE_TILES(KIND, NV, ADVANCE)
+/* clang-format on */
 
 #define NAMES(KIND, NV)                                                                                      \
     {                                                                                                        \
@@ -122,11 +123,12 @@ static ATTR void NAME(finish)(const T *acc, int64_t lda, int rows, const light_g
     }
 
 #if MR == 14
-#define MORE_TILES(KIND, NV, ADVANCE)                                                                        \
-    TILE(KIND, NV, 7, ADVANCE)                                                                               \
-    TILE(KIND, NV, 8, ADVANCE)                                                                               \
-    TILE(KIND, NV, 9, ADVANCE) TILE(KIND, NV, 10, ADVANCE) TILE(KIND, NV, 11, ADVANCE)                       \
-        TILE(KIND, NV, 12, ADVANCE) TILE(KIND, NV, 13, ADVANCE) TILE(KIND, NV, 14, ADVANCE)
+/* clang-format off */
+#define MORE_TILES(KIND, NV, ADVANCE) \
+    TILE(KIND, NV, 7, ADVANCE) TILE(KIND, NV, 8, ADVANCE) TILE(KIND, NV, 9, ADVANCE) \
+    TILE(KIND, NV, 10, ADVANCE) TILE(KIND, NV, 11, ADVANCE) TILE(KIND, NV, 12, ADVANCE) \
+    TILE(KIND, NV, 13, ADVANCE) TILE(KIND, NV, 14, ADVANCE)
+/* clang-format on */
 #define MORE_NAMES(KIND, NV)                                                                                 \
     , NAME(KIND##_##NV##_7), NAME(KIND##_##NV##_8), NAME(KIND##_##NV##_9), NAME(KIND##_##NV##_10),           \
         NAME(KIND##_##NV##_11), NAME(KIND##_##NV##_12), NAME(KIND##_##NV##_13), NAME(KIND##_##NV##_14)

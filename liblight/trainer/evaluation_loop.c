@@ -110,16 +110,15 @@ static light_status evaluate_batch(light_trainer *t, const stage_hooks *hooks, l
     LIGHT_TRY(hooks->batch_end ? hooks->batch_end(t, batch)
                                : light_call_on_predict_batch_end(t, batch, prediction));
     t->eval_batch.completed++;
-    if (!t->sanity_checking && t->stage != LIGHT_STAGE_PREDICT)
-        LIGHT_TRY(light_metrics_write(t));
+    if (!t->sanity_checking && t->stage != LIGHT_STAGE_PREDICT) LIGHT_TRY(light_metrics_write(t));
     return LIGHT_OK;
 }
 
 static light_status evaluate_loader(light_trainer *t, const stage_hooks *hooks, light_loader *loader,
                                     int64_t limit)
 {
-    LIGHT_TRY(light_limit_batches(hooks->flag,
-                                  limit_of(t, t->stage), light_loader_num_batches(loader), &t->num_eval_batches));
+    LIGHT_TRY(light_limit_batches(hooks->flag, limit_of(t, t->stage), light_loader_num_batches(loader),
+                                  &t->num_eval_batches));
     if (limit >= 0 && (t->num_eval_batches < 0 || t->num_eval_batches > limit)) t->num_eval_batches = limit;
     LIGHT_TRY(light_loader_begin(loader, 0, 0));
     for (t->current_batch = 0; t->num_eval_batches < 0 || t->current_batch < t->num_eval_batches;) {

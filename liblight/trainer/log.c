@@ -346,7 +346,8 @@ static light_status save_logged(const light_logged *l, light_state *state)
 light_status light_metrics_save(const light_trainer *t, light_state *state)
 {
     const light_metrics *m = &t->metrics;
-    light_state *entries = light_state_group(state, "entries"), *running = light_state_group(state, "running");
+    light_state *entries = light_state_group(state, "entries"),
+                *running = light_state_group(state, "running");
     if (!entries || !running) return LIGHT_ERR_MEMORY;
     for (int i = 0; i < m->n; i++) {
         char name[32];

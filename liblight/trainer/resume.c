@@ -366,7 +366,8 @@ static light_status restore_fit(light_trainer *t, const light_checkpoint *checkp
     const light_state *metrics = light_state_find_group(state, "metrics");
     if (metrics) LIGHT_TRY(light_metrics_load(t, metrics));
     const light_state *loader = light_state_find_group(state, "loader");
-    if (loader && light_state_has(loader, "epoch")) LIGHT_TRY(light_loader_load_state(t->train_loader, loader));
+    if (loader && light_state_has(loader, "epoch"))
+        LIGHT_TRY(light_loader_load_state(t->train_loader, loader));
     const light_state *data = light_state_find_group(state, "datamodule");
     return data ? light_datamodule_load_state(t->data, data) : LIGHT_OK;
 }

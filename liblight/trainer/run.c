@@ -190,7 +190,8 @@ static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
         LIGHT_TRY(make_optimizers(t));
     }
     if (checkpoint) LIGHT_TRY(light_restore(t, checkpoint));
-    if (t->run_stage == LIGHT_STAGE_FIT) LIGHT_TRY(begin_loggers(t, checkpoint ? light_trainer_logged_step(t) : -1));
+    if (t->run_stage == LIGHT_STAGE_FIT)
+        LIGHT_TRY(begin_loggers(t, checkpoint ? light_trainer_logged_step(t) : -1));
     return LIGHT_OK;
 }
 

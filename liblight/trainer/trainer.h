@@ -127,7 +127,7 @@ struct light_trainer {
     light_optimizer_hooks optimizer_hooks;
     bool *saved_modes; /* train flags of all modules while evaluation runs */
     char *log_dir;
-    bool new_folder; /* log_dir was made by this run */
+    bool new_folder;      /* log_dir was made by this run */
     char *ckpt_path;      /* the checkpoint in use, or NULL */
     light_status failure; /* by light_trainer_fail; its text: */
     char failure_text[1024];

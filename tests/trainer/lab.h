@@ -153,7 +153,8 @@ static const light_option lab_data_options[] = {
 
 MAYBE_UNUSED static light_loader *lab_loader(lab_data *d, int64_t samples, bool shuffle)
 {
-    const light_field fields[] = {{"x", LIGHT_F32, LIGHT_SHAPE(LAB_FEATURES)}, {"y", LIGHT_I64, LIGHT_SCALAR}};
+    const light_field fields[] = {{"x", LIGHT_F32, LIGHT_SHAPE(LAB_FEATURES)},
+                                  {"y", LIGHT_I64, LIGHT_SCALAR}};
     const void *const arrays[] = {lab_x, lab_y};
     light_dataset *dataset;
     lab_fill();
@@ -201,7 +202,7 @@ MAYBE_UNUSED static light_status lab_stream_next(light_dataset *self, light_stre
 }
 
 MAYBE_UNUSED static const light_dataset_vtable lab_source_vtable = {
-    LIGHT_DATASET(lab_source),       .describe = lab_stream_describe, .stream_size = sizeof(lab_stream),
+    LIGHT_DATASET(lab_source),      .describe = lab_stream_describe, .stream_size = sizeof(lab_stream),
     .stream_open = lab_stream_open, .stream_next = lab_stream_next,
 };
 
@@ -237,12 +238,8 @@ MAYBE_UNUSED static light_loader *lab_test_loader(light_datamodule *self)
 }
 
 MAYBE_UNUSED static const light_datamodule_vtable lab_data_vtable = {
-    LIGHT_DATAMODULE(lab_data),
-    .options = lab_data_options,
-    .train_dataloader = lab_train,
-    .val_dataloader = lab_val,
-    .test_dataloader = lab_test_loader,
-    .predict_dataloader = lab_test_loader,
+    LIGHT_DATAMODULE(lab_data), .options = lab_data_options,        .train_dataloader = lab_train,
+    .val_dataloader = lab_val,  .test_dataloader = lab_test_loader, .predict_dataloader = lab_test_loader,
 };
 
 /* Training data is a stream. */
@@ -337,8 +334,8 @@ MAYBE_UNUSED static lab lab_new(const light_module_vtable *module, light_trainer
 MAYBE_UNUSED static void lab_read_weights(light_module *module, float weights[LAB_WEIGHTS])
 {
     boring *b = (boring *)module;
-    assert_ok(light_tensor_read(b->layer.weight, LIGHT_F32, weights,
-                                sizeof(float) * LAB_FEATURES * LAB_CLASSES));
+    assert_ok(
+        light_tensor_read(b->layer.weight, LIGHT_F32, weights, sizeof(float) * LAB_FEATURES * LAB_CLASSES));
     assert_ok(light_tensor_read(b->layer.bias, LIGHT_F32, weights + LAB_FEATURES * LAB_CLASSES,
                                 sizeof(float) * LAB_CLASSES));
 }

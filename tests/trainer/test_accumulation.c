@@ -46,9 +46,9 @@ static void on_before_optimizer_step(light_module *self, light_trainer *t)
     .on_train_start = on_train_start, .on_train_batch_end = on_train_batch_end,                              \
     .on_before_zero_grad = on_before_zero_grad, .on_before_optimizer_step = on_before_optimizer_step
 
-static const light_module_vtable observed_vtable = {
-    LIGHT_MODULE(boring), OBSERVED, .configure_optimizers = boring_optimizers,
-    .validation_step = boring_validation_step};
+static const light_module_vtable observed_vtable = {LIGHT_MODULE(boring), OBSERVED,
+                                                    .configure_optimizers = boring_optimizers,
+                                                    .validation_step = boring_validation_step};
 
 static light_status unit_optimizer(light_module *self, light_optimizers *out)
 {
@@ -132,7 +132,8 @@ static void a_window_that_a_limit_cuts_is_averaged_too(void **state)
     float cut[LAB_WEIGHTS], whole[LAB_WEIGHTS];
     (void)state;
     train(&observed_vtable, &lab_data_vtable, 20, 4,
-          (light_trainer_options){.max_epochs = 1, .accumulate_grad_batches = 3, .limit_train_batches = "2"}, cut);
+          (light_trainer_options){.max_epochs = 1, .accumulate_grad_batches = 3, .limit_train_batches = "2"},
+          cut);
     train(&observed_vtable, &lab_data_vtable, 8, 8, (light_trainer_options){.max_epochs = 1}, whole);
     assert_near(cut, whole);
 }
@@ -208,13 +209,16 @@ static void read_estimate(light_module *self, light_trainer *t)
 
 static void schedules_go_by_optimizer_steps(void **state)
 {
-    static const light_module_vtable vtable = {LIGHT_MODULE(boring), .init = boring_init,
-                                               .forward = boring_forward, .training_step = training_step,
+    static const light_module_vtable vtable = {LIGHT_MODULE(boring),
+                                               .init = boring_init,
+                                               .forward = boring_forward,
+                                               .training_step = training_step,
                                                .configure_optimizers = estimating_optimizers,
                                                .on_train_start = read_estimate};
     (void)state;
-    lab l = lab_new(&vtable, light_trainer_new(.default_root_dir = folder, .max_epochs = 3,
-                                               .accumulate_grad_batches = 4, .enable_checkpointing = LIGHT_OFF));
+    lab l =
+        lab_new(&vtable, light_trainer_new(.default_root_dir = folder, .max_epochs = 3,
+                                           .accumulate_grad_batches = 4, .enable_checkpointing = LIGHT_OFF));
     l.data->train_samples = 10;
     assert_ok(lab_fit(&l));
     assert_int_equal(estimated, 9); /* 3 windows an epoch */
@@ -247,14 +251,14 @@ static void clipping_by_norm_limits_the_total_norm(void **state)
         unclipped = change(accumulate, false);
         assert_true(unclipped > 0.1);
         train(&unit_vtable, &lab_data_vtable, 8, 1,
-              (light_trainer_options){.max_epochs = 1, .gradient_clip_val = 0.05,
-                                      .accumulate_grad_batches = accumulate},
+              (light_trainer_options){
+                  .max_epochs = 1, .gradient_clip_val = 0.05, .accumulate_grad_batches = accumulate},
               result);
         /* The weights, below 0.2, are rounded; norm / (norm + 1e-6) is not quite one. */
         assert_true(fabs(change(accumulate, false) - 0.05) < 1e-6);
         train(&unit_vtable, &lab_data_vtable, 8, 1,
-              (light_trainer_options){.max_epochs = 1, .gradient_clip_val = 1000,
-                                      .accumulate_grad_batches = accumulate},
+              (light_trainer_options){
+                  .max_epochs = 1, .gradient_clip_val = 1000, .accumulate_grad_batches = accumulate},
               result);
         assert_true(fabs(change(accumulate, false) - unclipped) < 1e-6);
     }

@@ -96,7 +96,8 @@ static void shapes_that_do_not_fit_name_operation_shapes_and_module(void **state
     light_module_vtable v = like_boring();
     (void)state;
     v.init = bad_init;
-    assert_fails(fit_of(v, (light_trainer_options){0}), LIGHT_ERR_SHAPE, "layer: linear", "[4, 32]", "[2, 31]");
+    assert_fails(fit_of(v, (light_trainer_options){0}), LIGHT_ERR_SHAPE, "layer: linear", "[4, 32]",
+                 "[2, 31]");
 }
 
 static void a_loss_must_be_a_scalar_that_depends_on_parameters(void **state)
@@ -116,8 +117,8 @@ static void a_loss_that_is_nan_stops_where_that_is_asked_for(void **state)
     light_module_vtable v = like_boring();
     (void)state;
     v.training_step = nan_step;
-    assert_fails(fit_of(v, (light_trainer_options){.detect_anomaly = true}), LIGHT_ERR_NUMERIC, "nan", "epoch 0",
-                 "batch 3");
+    assert_fails(fit_of(v, (light_trainer_options){.detect_anomaly = true}), LIGHT_ERR_NUMERIC, "nan",
+                 "epoch 0", "batch 3");
     assert_ok(fit_of(v, (light_trainer_options){0}));
 }
 
@@ -140,7 +141,8 @@ static void hooks_that_are_needed_are_named(void **state)
     light_module_vtable v = like_boring();
     (void)state;
     v.training_step = NULL;
-    assert_fails(fit_of(v, (light_trainer_options){0}), LIGHT_ERR_ARGUMENT, "fit needs training_step", "boring");
+    assert_fails(fit_of(v, (light_trainer_options){0}), LIGHT_ERR_ARGUMENT, "fit needs training_step",
+                 "boring");
     v = like_boring();
     v.configure_optimizers = NULL;
     assert_fails(fit_of(v, (light_trainer_options){0}), LIGHT_ERR_ARGUMENT, "fit needs configure_optimizers");
@@ -159,7 +161,8 @@ static void optimizers_that_do_not_fit_are_refused(void **state)
     assert_fails(fit_of(v, (light_trainer_options){0}), LIGHT_ERR_ARGUMENT, "boring.configure_optimizers",
                  "2 optimizers", "manual_optimization");
     v.configure_optimizers = bad_optimizer;
-    assert_fails(fit_of(v, (light_trainer_options){0}), LIGHT_ERR_ARGUMENT, "boring.configure_optimizers", "lr");
+    assert_fails(fit_of(v, (light_trainer_options){0}), LIGHT_ERR_ARGUMENT, "boring.configure_optimizers",
+                 "lr");
     v.configure_optimizers = watching_schedule;
     assert_fails(fit_of(v, (light_trainer_options){0}), LIGHT_ERR_NOT_FOUND, "\"val_acc\"",
                  "has not been logged");
@@ -167,8 +170,9 @@ static void optimizers_that_do_not_fit_are_refused(void **state)
     lab_listen(LIGHT_MESSAGE_WARNING);
     assert_ok(fit_of(v, (light_trainer_options){0}));
     lab_stop_listening();
-    assert_string_equal(lab_messages, "warning: boring.configure_optimizers added no optimizer: nothing will be "
-                                      "trained\n");
+    assert_string_equal(lab_messages,
+                        "warning: boring.configure_optimizers added no optimizer: nothing will be "
+                        "trained\n");
 }
 
 static light_tensor *manual_step(light_module *self, light_step *s, const light_batch *batch)
@@ -184,11 +188,12 @@ static void manual_optimization_does_its_own_accumulation(void **state)
     (void)state;
     v.manual_optimization = true;
     v.training_step = manual_step;
-    assert_fails(fit_of(v, (light_trainer_options){.accumulate_grad_batches = 2}), LIGHT_ERR_ARGUMENT, "boring",
-                 "accumulate_grad_batches");
+    assert_fails(fit_of(v, (light_trainer_options){.accumulate_grad_batches = 2}), LIGHT_ERR_ARGUMENT,
+                 "boring", "accumulate_grad_batches");
     assert_fails(fit_of(v, (light_trainer_options){.gradient_clip_val = 1}), LIGHT_ERR_ARGUMENT,
                  "gradient_clip_val");
-    assert_fails(fit_of(v, (light_trainer_options){0}), LIGHT_ERR_ARGUMENT, "optimizer 1 does not exist", "1");
+    assert_fails(fit_of(v, (light_trainer_options){0}), LIGHT_ERR_ARGUMENT, "optimizer 1 does not exist",
+                 "1");
 }
 
 static void fit_inside(light_module *self, light_trainer *t)
@@ -212,7 +217,8 @@ static void what_could_not_be_made_is_named(void **state)
     assert_fails(light_trainer_test(l.trainer, l.module, NULL), LIGHT_ERR_ARGUMENT, "test: no datamodule");
     light_trainer *none = light_trainer_new(.accelerator = "abacus");
     assert_null(none);
-    assert_fails(light_trainer_fit(none, l.module, &l.data->base), LIGHT_ERR_ARGUMENT, "no trainer", "abacus");
+    assert_fails(light_trainer_fit(none, l.module, &l.data->base), LIGHT_ERR_ARGUMENT, "no trainer",
+                 "abacus");
     lab_free(&l);
 }
 
@@ -263,7 +269,8 @@ static light_status other_init(light_module *self)
     LIGHT_TRY(light_linear_init(&((boring *)self)->layer, self, "layer", .in_features = LAB_FEATURES,
                                 .out_features = LAB_CLASSES + 1));
     light_tensor **slot = light_module_calloc(self, 1, sizeof *slot);
-    return slot ? light_add_parameter(self, slot, "extra", LIGHT_SHAPE(3), LIGHT_INIT_ZEROS) : LIGHT_ERR_MEMORY;
+    return slot ? light_add_parameter(self, slot, "extra", LIGHT_SHAPE(3), LIGHT_INIT_ZEROS)
+                : LIGHT_ERR_MEMORY;
 }
 
 static void a_checkpoint_of_another_model_changes_nothing(void **state)
@@ -280,8 +287,8 @@ static void a_checkpoint_of_another_model_changes_nothing(void **state)
     l = lab_new(&other, light_trainer_new(.default_root_dir = folder, .max_epochs = 2));
     assert_ok(light_module_build(l.module, 1));
     assert_ok(light_tensor_read(((boring *)l.module)->layer.bias, LIGHT_F32, before, sizeof before));
-    assert_fails(lab_fit(&l, .ckpt_path = at("other/one")), LIGHT_ERR_FORMAT, at("other/one"), "missing", "extra",
-                 "layer.weight", "[2, 32]", "[3, 32]");
+    assert_fails(lab_fit(&l, .ckpt_path = at("other/one")), LIGHT_ERR_FORMAT, at("other/one"), "missing",
+                 "extra", "layer.weight", "[2, 32]", "[3, 32]");
     assert_ok(light_tensor_read(((boring *)l.module)->layer.bias, LIGHT_F32, after, sizeof after));
     assert_memory_equal(before, after, sizeof before);
     lab_free(&l);
@@ -295,10 +302,11 @@ static void running_out_of_memory_anywhere_is_one_clear_failure(void **state)
     int failures = 0;
     (void)state;
     for (uint64_t n = 0; n == 0 || n <= calls; n += n < 200 ? 1 : 17) {
-        lab l = lab_new(&boring_vtable, light_trainer_new(.default_root_dir = folder, .max_epochs = 1,
-                                                          .limit_train_batches = "2", .limit_val_batches = "1",
-                                                          .log_every_n_steps = 1,
-                                                          .callbacks = {light_model_checkpoint(.dirpath = at("m"))}));
+        lab l =
+            lab_new(&boring_vtable,
+                    light_trainer_new(.default_root_dir = folder, .max_epochs = 1, .limit_train_batches = "2",
+                                      .limit_val_batches = "1", .log_every_n_steps = 1,
+                                      .callbacks = {light_model_checkpoint(.dirpath = at("m"))}));
         uint64_t before = light_memory_count().calls;
         light_memory_fail_nth((int64_t)n);
         light_status status = lab_fit(&l);
@@ -310,7 +318,8 @@ static void running_out_of_memory_anywhere_is_one_clear_failure(void **state)
         /* A checkpoint or a row that could not be written costs a warning. */
         if (status != LIGHT_OK) {
             if (!strstr(light_error_message(), "out of memory")) /* hooks that return NULL lose the status */
-                fail_msg("allocation %d of %d: status %d, %s", (int)n, (int)calls, status, light_error_message());
+                fail_msg("allocation %d of %d: status %d, %s", (int)n, (int)calls, status,
+                         light_error_message());
             failures++;
         }
         /* The trainer is as good as before, a module that was built halfway is not. */

@@ -61,8 +61,9 @@ static void check_stop(light_early_stopping_options options, const double *losse
                        const char *reason)
 {
     options.monitor = "val_loss";
-    lab l = scripted((light_trainer_options){.max_epochs = 12, .callbacks = {light_early_stopping_with(&options)}},
-                     losses);
+    lab l = scripted(
+        (light_trainer_options){.max_epochs = 12, .callbacks = {light_early_stopping_with(&options)}},
+        losses);
     assert_ok(lab_fit(&l));
     assert_int_equal(light_trainer_current_epoch(l.trainer) - 1, last_epoch);
     if (!strstr(light_trainer_stop_reason(l.trainer), reason))
@@ -70,17 +71,23 @@ static void check_stop(light_early_stopping_options options, const double *losse
     lab_free(&l);
 }
 
-#define LOSSES(...) (const double[16]){__VA_ARGS__}
+#define LOSSES(...)                                                                                          \
+    (const double[16])                                                                                       \
+    {                                                                                                        \
+        __VA_ARGS__                                                                                          \
+    }
 
 static void patience_counts_checks_without_improvement(void **state)
 {
     (void)state;
-    check_stop((light_early_stopping_options){.patience = 3}, LOSSES(6, 5, 5, 5, 5, 5), 4, "not improved in 3");
-    check_stop((light_early_stopping_options){.patience = 1}, LOSSES(6, 5, 4, 4, 3, 3), 3, "not improved in 1");
+    check_stop((light_early_stopping_options){.patience = 3}, LOSSES(6, 5, 5, 5, 5, 5), 4,
+               "not improved in 3");
+    check_stop((light_early_stopping_options){.patience = 1}, LOSSES(6, 5, 4, 4, 3, 3), 3,
+               "not improved in 1");
     check_stop((light_early_stopping_options){.patience = 3}, LOSSES(6, 5, 6, 5, 5, 5), 4, "best 5");
     check_stop((light_early_stopping_options){.patience = 1, .mode = "max"}, LOSSES(1, 2, 3, 3), 3, "best 3");
-    check_stop((light_early_stopping_options){.patience = 2, .min_delta = 0.5}, LOSSES(6, 5, 4.6, 4.4, 4.3, 4), 5,
-               "best 4.4");
+    check_stop((light_early_stopping_options){.patience = 2, .min_delta = 0.5},
+               LOSSES(6, 5, 4.6, 4.4, 4.3, 4), 5, "best 4.4");
     check_stop((light_early_stopping_options){.patience = LIGHT_ZERO_COUNT}, LOSSES(6, 5, 7, 1), 2, "best 5");
 }
 
@@ -88,24 +95,24 @@ static void thresholds_and_non_finite_values_stop(void **state)
 {
     (void)state;
     check_stop((light_early_stopping_options){0}, LOSSES(8, 4, 2, 3, 4, 5, 8, 10), 5, "not improved");
-    check_stop((light_early_stopping_options){.stopping_threshold = "2.9"}, LOSSES(9, 8, 7, 6, 5, 6, 4, 3, 2, 1),
-               8, "stopping threshold");
+    check_stop((light_early_stopping_options){.stopping_threshold = "2.9"},
+               LOSSES(9, 8, 7, 6, 5, 6, 4, 3, 2, 1), 8, "stopping threshold");
     check_stop((light_early_stopping_options){.divergence_threshold = "15.9"}, LOSSES(9, 4, 2, 16, 32, 64), 3,
                "divergence threshold");
     check_stop((light_early_stopping_options){0}, LOSSES(4, 3, INFINITY, 2), 2, "inf");
     check_stop((light_early_stopping_options){0}, LOSSES(4, 3, NAN, 2), 2, "nan");
-    check_stop((light_early_stopping_options){.check_finite = LIGHT_OFF, .patience = 2}, LOSSES(4, 3, NAN, NAN, 2),
-               3, "not improved");
+    check_stop((light_early_stopping_options){.check_finite = LIGHT_OFF, .patience = 2},
+               LOSSES(4, 3, NAN, NAN, 2), 3, "not improved");
 }
 
 static void stopping_waits_for_min_epochs_and_says_so_once(void **state)
 {
     (void)state;
-    lab l = scripted((light_trainer_options){.max_epochs = 10,
-                                             .min_epochs = 5,
-                                             .callbacks = {light_early_stopping(.monitor = "val_loss",
-                                                                                .patience = 1)}},
-                     LOSSES(5, 5, 5, 5, 5, 5, 5, 5, 5, 5));
+    lab l = scripted(
+        (light_trainer_options){.max_epochs = 10,
+                                .min_epochs = 5,
+                                .callbacks = {light_early_stopping(.monitor = "val_loss", .patience = 1)}},
+        LOSSES(5, 5, 5, 5, 5, 5, 5, 5, 5, 5));
     lab_listen(LIGHT_MESSAGE_INFO);
     assert_ok(lab_fit(&l));
     lab_stop_listening();
@@ -118,15 +125,15 @@ static void stopping_waits_for_min_epochs_and_says_so_once(void **state)
 static void a_metric_that_is_missing_is_an_error_unless_lenient(void **state)
 {
     (void)state;
-    lab l = scripted((light_trainer_options){.max_epochs = 2,
-                                             .callbacks = {light_early_stopping(.monitor = "loss_val")}},
-                     LOSSES(1, 2, 3));
+    lab l = scripted(
+        (light_trainer_options){.max_epochs = 2, .callbacks = {light_early_stopping(.monitor = "loss_val")}},
+        LOSSES(1, 2, 3));
     assert_fails(lab_fit(&l), LIGHT_ERR_NOT_FOUND, "early stopping", "\"loss_val\"", "has not been logged");
     lab_free(&l);
-    l = scripted((light_trainer_options){.max_epochs = 2,
-                                         .callbacks = {light_early_stopping(.monitor = "loss_val",
-                                                                            .strict = LIGHT_OFF)}},
-                 LOSSES(1, 2, 3));
+    l = scripted(
+        (light_trainer_options){
+            .max_epochs = 2, .callbacks = {light_early_stopping(.monitor = "loss_val", .strict = LIGHT_OFF)}},
+        LOSSES(1, 2, 3));
     assert_ok(lab_fit(&l));
     lab_free(&l);
     l = scripted((light_trainer_options){.max_epochs = 2, .callbacks = {light_early_stopping(.patience = 2)}},
@@ -143,16 +150,15 @@ static light_tensor *constant_training_step(light_module *self, light_step *s, c
 
 static void without_validation_it_looks_at_the_end_of_epochs(void **state)
 {
-    static const light_module_vtable vtable = {LIGHT_MODULE(boring),
-                                               .init = boring_init,
-                                               .forward = boring_forward,
-                                               .training_step = constant_training_step,
-                                               .configure_optimizers = boring_optimizers};
+    static const light_module_vtable vtable = {
+        LIGHT_MODULE(boring), .init = boring_init, .forward = boring_forward,
+        .training_step = constant_training_step, .configure_optimizers = boring_optimizers};
     (void)state;
-    lab l = lab_new(&vtable, light_trainer_new(.default_root_dir = folder, .max_epochs = 9,
-                                               .limit_train_batches = "2", .enable_checkpointing = LIGHT_OFF,
-                                               .callbacks = {light_early_stopping(.monitor = "constant",
-                                                                                  .patience = 2)}));
+    lab l =
+        lab_new(&vtable,
+                light_trainer_new(.default_root_dir = folder, .max_epochs = 9, .limit_train_batches = "2",
+                                  .enable_checkpointing = LIGHT_OFF,
+                                  .callbacks = {light_early_stopping(.monitor = "constant", .patience = 2)}));
     assert_ok(lab_fit(&l));
     assert_int_equal(light_trainer_current_epoch(l.trainer), 3);
     lab_free(&l);
@@ -199,9 +205,9 @@ static const char *kept_by(light_model_checkpoint_options options, int64_t epoch
     if (!options.filename) options.filename = "{epoch}";
     options.dirpath = at("kept");
     assert_ok(light_remove_tree(options.dirpath));
-    lab l = scripted((light_trainer_options){.max_epochs = epochs,
-                                             .callbacks = {light_model_checkpoint_with(&options)}},
-                     losses);
+    lab l = scripted(
+        (light_trainer_options){.max_epochs = epochs, .callbacks = {light_model_checkpoint_with(&options)}},
+        losses);
     assert_ok(lab_fit(&l));
     lab_free(&l);
     return names_in(options.dirpath);
@@ -267,8 +273,9 @@ static void names_that_are_taken_get_a_number(void **state)
     const light_model_checkpoint_options o = {
         .filename = "model", .monitor = "", .dirpath = at("same"), .save_top_k = -1};
     for (int run = 0; run < 2; run++) {
-        lab l = scripted((light_trainer_options){.max_epochs = 1, .callbacks = {light_model_checkpoint_with(&o)}},
-                         LOSSES(1, 1));
+        lab l =
+            scripted((light_trainer_options){.max_epochs = 1, .callbacks = {light_model_checkpoint_with(&o)}},
+                     LOSSES(1, 1));
         assert_ok(lab_fit(&l));
         lab_free(&l);
     }
@@ -302,8 +309,11 @@ static void every_nth_epoch_or_step_is_saved(void **state)
 static void a_metric_that_is_not_there_yet_defers_the_save(void **state)
 {
     (void)state;
-    const light_model_checkpoint_options o = {.monitor = "val_loss", .save_top_k = -1, .dirpath = at("deferred"),
-                                              .every_n_train_steps = 1, .filename = "{step}",
+    const light_model_checkpoint_options o = {.monitor = "val_loss",
+                                              .save_top_k = -1,
+                                              .dirpath = at("deferred"),
+                                              .every_n_train_steps = 1,
+                                              .filename = "{step}",
                                               .save_last = LIGHT_OFF};
     lab l = scripted((light_trainer_options){.max_epochs = 2,
                                              .limit_train_batches = "3",
@@ -344,9 +354,9 @@ static void saves_follow_validations(void **state)
 static void a_missing_metric_is_an_error_only_once_it_should_be_there(void **state)
 {
     (void)state;
-    lab l = scripted((light_trainer_options){.max_epochs = 2,
-                                             .callbacks = {light_model_checkpoint(.monitor = "val_acc")}},
-                     LOSSES(1, 2, 3));
+    lab l = scripted(
+        (light_trainer_options){.max_epochs = 2, .callbacks = {light_model_checkpoint(.monitor = "val_acc")}},
+        LOSSES(1, 2, 3));
     assert_fails(lab_fit(&l), LIGHT_ERR_NOT_FOUND, "model_checkpoint", "\"val_acc\"");
     lab_free(&l);
     /* max_steps before the first validation: nothing is lost. */
@@ -365,8 +375,8 @@ static void a_missing_metric_is_an_error_only_once_it_should_be_there(void **sta
 
 static void the_file_that_a_run_goes_on_from_stays(void **state)
 {
-    light_model_checkpoint_options o = {.monitor = "val_loss", .filename = "{epoch}", .dirpath = at("resumed"),
-                                        .save_last = LIGHT_OFF};
+    light_model_checkpoint_options o = {
+        .monitor = "val_loss", .filename = "{epoch}", .dirpath = at("resumed"), .save_last = LIGHT_OFF};
     (void)state;
     lab l = scripted((light_trainer_options){.max_epochs = 1, .callbacks = {light_model_checkpoint_with(&o)}},
                      LOSSES(5));
@@ -396,7 +406,7 @@ static void the_file_that_a_run_goes_on_from_stays(void **state)
 
 typedef struct breaker {
     light_callback base;
-    int64_t nth;   /* call that fails, from the second epoch's end on */
+    int64_t nth;    /* call that fails, from the second epoch's end on */
     bool disk_full; /* from then on nothing fits */
 } breaker;
 
@@ -529,7 +539,8 @@ static bool is_weight(const light_parameter *p, void *user)
 
 static light_status grouped_optimizers(light_module *self, light_optimizers *out)
 {
-    light_optimizer *sgd = light_sgd(light_parameters_where(self, is_weight, NULL), .lr = 0.1, .momentum = 0.9);
+    light_optimizer *sgd =
+        light_sgd(light_parameters_where(self, is_weight, NULL), .lr = 0.1, .momentum = 0.9);
     light_status status = sgd ? light_optimizer_add_group(sgd, light_parameters_where(self, is_bias, NULL),
                                                           .lr = 0.01, .weight_decay = 0.25)
                               : LIGHT_ERR_ARGUMENT;
@@ -540,18 +551,16 @@ static light_status grouped_optimizers(light_module *self, light_optimizers *out
 
 static void learning_rates_are_logged_by_optimizer_and_group(void **state)
 {
-    static const light_module_vtable vtable = {LIGHT_MODULE(boring),
-                                               .init = boring_init,
-                                               .forward = boring_forward,
-                                               .training_step = quiet_training_step,
-                                               .configure_optimizers = grouped_optimizers};
+    static const light_module_vtable vtable = {
+        LIGHT_MODULE(boring), .init = boring_init, .forward = boring_forward,
+        .training_step = quiet_training_step, .configure_optimizers = grouped_optimizers};
     char path[600];
     (void)state;
-    lab l = lab_new(&vtable, light_trainer_new(.default_root_dir = folder, .max_epochs = 2,
-                                               .limit_train_batches = "1", .log_every_n_steps = 1,
-                                               .enable_checkpointing = LIGHT_OFF,
-                                               .callbacks = {light_learning_rate_monitor(
-                                                   .log_momentum = true, .log_weight_decay = true)}));
+    lab l = lab_new(&vtable,
+                    light_trainer_new(.default_root_dir = folder, .max_epochs = 2, .limit_train_batches = "1",
+                                      .log_every_n_steps = 1, .enable_checkpointing = LIGHT_OFF,
+                                      .callbacks = {light_learning_rate_monitor(.log_momentum = true,
+                                                                                .log_weight_decay = true)}));
     assert_ok(lab_fit(&l));
     snprintf(path, sizeof path, "%s/metrics.csv", light_trainer_log_dir(l.trainer));
     char *csv = read_text(path);
@@ -619,9 +628,9 @@ static void the_learning_curve_is_a_picture(void **state)
 {
     char path[600];
     (void)state;
-    lab l = lab_new(&boring_vtable, light_trainer_new(.default_root_dir = folder, .max_epochs = 3,
-                                                      .log_every_n_steps = 4, .limit_val_batches = "3",
-                                                      .enable_checkpointing = LIGHT_OFF));
+    lab l = lab_new(&boring_vtable,
+                    light_trainer_new(.default_root_dir = folder, .max_epochs = 3, .log_every_n_steps = 4,
+                                      .limit_val_batches = "3", .enable_checkpointing = LIGHT_OFF));
     assert_ok(lab_fit(&l));
     snprintf(path, sizeof path, "%s/learning_curve.svg", light_trainer_log_dir(l.trainer));
     char *svg = read_text(path);
@@ -639,8 +648,8 @@ static void predictions_are_rows(void **state)
     light_callback *writer = light_callback_new(&light_prediction_writer_vtable);
     const light_option *path = light_option_find(light_prediction_writer_vtable.options, "path");
     assert_ok(light_option_set(path, writer, at("predictions.csv"), "path"));
-    lab l = lab_new(&boring_vtable, light_trainer_new(.default_root_dir = folder, .limit_predict_batches = "3",
-                                                      .callbacks = {writer}));
+    lab l = lab_new(&boring_vtable, light_trainer_new(.default_root_dir = folder,
+                                                      .limit_predict_batches = "3", .callbacks = {writer}));
     l.data->batch_size = 4;
     assert_ok(lab_predict(&l));
     char *text = read_text(at("predictions.csv"));

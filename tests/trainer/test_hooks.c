@@ -28,15 +28,17 @@ static const char *batch_of(const light_batch *batch)
 
 /* ---- who records -------------------------------------------------------- */
 
-#define MOMENTS(X)                                                                                           \
-    X(on_fit_start) X(on_fit_end) X(on_train_start) X(on_train_end) X(on_train_epoch_start)                  \
-    X(on_train_epoch_end) X(on_validation_start) X(on_validation_end) X(on_validation_epoch_start)           \
-    X(on_validation_epoch_end) X(on_test_start) X(on_test_end) X(on_test_epoch_start) X(on_test_epoch_end)   \
-    X(on_predict_start) X(on_predict_end) X(on_predict_epoch_start) X(on_predict_epoch_end)                  \
-    X(on_before_zero_grad) X(on_after_backward) X(on_before_optimizer_step)
-#define BATCH_MOMENTS(X)                                                                                     \
-    X(on_train_batch_end) X(on_validation_batch_start) X(on_validation_batch_end) X(on_test_batch_start)     \
+/* clang-format off */
+#define MOMENTS(X) \
+    X(on_fit_start) X(on_fit_end) X(on_train_start) X(on_train_end) X(on_train_epoch_start) \
+    X(on_train_epoch_end) X(on_validation_start) X(on_validation_end) X(on_validation_epoch_start) \
+    X(on_validation_epoch_end) X(on_test_start) X(on_test_end) X(on_test_epoch_start) \
+    X(on_test_epoch_end) X(on_predict_start) X(on_predict_end) X(on_predict_epoch_start) \
+    X(on_predict_epoch_end) X(on_before_zero_grad) X(on_after_backward) X(on_before_optimizer_step)
+#define BATCH_MOMENTS(X) \
+    X(on_train_batch_end) X(on_validation_batch_start) X(on_validation_batch_end) X(on_test_batch_start) \
     X(on_test_batch_end) X(on_predict_batch_start)
+/* clang-format on */
 
 typedef struct recorder {
     light_callback base;
@@ -139,19 +141,18 @@ static light_status callback_load_state(light_callback *self, const light_state 
 }
 
 #define X(hook) .hook = callback_##hook,
-static const light_callback_vtable recorder_vtable = {
-    LIGHT_CALLBACK(recorder),
-    .setup = callback_setup,
-    .teardown = callback_teardown,
-    .on_train_batch_start = callback_on_train_batch_start,
-    .on_predict_batch_end = callback_on_predict_batch_end,
-    .on_before_backward = callback_on_before_backward,
-    .on_sanity_check_start = callback_on_sanity_check_start,
-    .on_sanity_check_end = callback_on_sanity_check_end,
-    .on_exception = callback_on_exception,
-    .save_state = callback_save_state,
-    .load_state = callback_load_state,
-    MOMENTS(X) BATCH_MOMENTS(X)};
+static const light_callback_vtable recorder_vtable = {LIGHT_CALLBACK(recorder),
+                                                      .setup = callback_setup,
+                                                      .teardown = callback_teardown,
+                                                      .on_train_batch_start = callback_on_train_batch_start,
+                                                      .on_predict_batch_end = callback_on_predict_batch_end,
+                                                      .on_before_backward = callback_on_before_backward,
+                                                      .on_sanity_check_start = callback_on_sanity_check_start,
+                                                      .on_sanity_check_end = callback_on_sanity_check_end,
+                                                      .on_exception = callback_on_exception,
+                                                      .save_state = callback_save_state,
+                                                      .load_state = callback_load_state,
+                                                      MOMENTS(X) BATCH_MOMENTS(X)};
 #undef X
 
 static const light_callback_vtable watcher_vtable = {
@@ -537,9 +538,9 @@ static void fit_with_manual_optimization_calls_the_same_hooks(void **state)
 static void fit_accumulates_without_the_optimizers_hooks(void **state)
 {
     (void)state;
-    lab l = recording(&recording_vtable, (light_trainer_options){.max_epochs = 1,
-                                                                 .accumulate_grad_batches = 2,
-                                                                 .limit_val_batches = "0"});
+    lab l = recording(
+        &recording_vtable,
+        (light_trainer_options){.max_epochs = 1, .accumulate_grad_batches = 2, .limit_val_batches = "0"});
     assert_ok(lab_fit(&l));
     expect_fit_setup();
     expect_both("on_fit_start");
@@ -569,9 +570,9 @@ static void fit_accumulates_without_the_optimizers_hooks(void **state)
 static void fit_with_no_batches_calls_no_training_hooks(void **state)
 {
     (void)state;
-    lab l = recording(&recording_vtable, (light_trainer_options){.max_epochs = 1,
-                                                                 .limit_train_batches = "0",
-                                                                 .limit_val_batches = "0"});
+    lab l = recording(
+        &recording_vtable,
+        (light_trainer_options){.max_epochs = 1, .limit_train_batches = "0", .limit_val_batches = "0"});
     assert_ok(lab_fit(&l));
     expect_fit_setup();
     expect_both("on_fit_start");
@@ -618,9 +619,10 @@ static void evaluation_with_no_batches_calls_setup_and_teardown_only(void **stat
     for (int i = 0; i < 3; i++) {
         char text[256];
         const char *s = stages[i];
-        snprintf(text, sizeof text,
-                 "D prepare_data\nD setup %s\nC setup %s\nM setup %s\nD teardown %s\nC teardown %s\nM teardown %s\n",
-                 s, s, s, s, s, s);
+        snprintf(
+            text, sizeof text,
+            "D prepare_data\nD setup %s\nC setup %s\nM setup %s\nD teardown %s\nC teardown %s\nM teardown %s\n",
+            s, s, s, s, s, s);
         expect(text);
     }
     compare();
@@ -659,9 +661,9 @@ static void fit_that_goes_on_inside_an_epoch_does_not_start_it_again(void **stat
     (void)state;
     light_callback *checkpoints = light_model_checkpoint(.dirpath = at("steps"), .every_n_train_steps = 1,
                                                          .monitor = "", .save_top_k = -1);
-    lab l = recording(&recording_vtable,
-                      (light_trainer_options){.max_steps = 2, .limit_val_batches = "0",
-                                              .callbacks = {NULL, NULL, checkpoints}});
+    lab l = recording(&recording_vtable, (light_trainer_options){.max_steps = 2,
+                                                                 .limit_val_batches = "0",
+                                                                 .callbacks = {NULL, NULL, checkpoints}});
     assert_ok(lab_fit(&l));
     lab_free(&l);
 

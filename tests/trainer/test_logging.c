@@ -28,12 +28,13 @@ static light_tensor *predict_step(light_module *self, light_step *s, const light
     return light_forward(s, self, batch->fields[0]);
 }
 
-#define HOOKS(X)                                                                                             \
-    X(on_fit_start)                                                                                          \
-    X(on_fit_end)                                                                                            \
-    X(on_train_start) X(on_train_end) X(on_train_epoch_start) X(on_train_epoch_end) X(on_validation_start)   \
-        X(on_validation_end) X(on_validation_epoch_start) X(on_validation_epoch_end) X(on_before_zero_grad)  \
-            X(on_after_backward) X(on_before_optimizer_step) X(on_predict_start) X(on_predict_epoch_end)
+/* clang-format off */
+#define HOOKS(X) \
+    X(on_fit_start) X(on_fit_end) X(on_train_start) X(on_train_end) X(on_train_epoch_start) \
+    X(on_train_epoch_end) X(on_validation_start) X(on_validation_end) X(on_validation_epoch_start) \
+    X(on_validation_epoch_end) X(on_before_zero_grad) X(on_after_backward) X(on_before_optimizer_step) \
+    X(on_predict_start) X(on_predict_epoch_end)
+/* clang-format on */
 #define X(hook)                                                                                              \
     static void hook(light_module *self, light_trainer *t)                                                   \
     {                                                                                                        \
@@ -117,7 +118,8 @@ static void names_say_step_or_epoch_where_both_are_asked_for(void **state)
     assert_true(metric_of(t, "both_step") == 3);
     assert_true(metric_of(t, "both_epoch") == 1.5);
     assert_true(metric_of(t, "both") == 1.5);
-    static const char *const absent[] = {"neither", "default_step", "default_epoch", "step_step", "epoch_only_epoch"};
+    static const char *const absent[] = {"neither", "default_step", "default_epoch", "step_step",
+                                         "epoch_only_epoch"};
     for (int i = 0; i < 5; i++) assert_false(logged(t, absent[i]));
     lab_free(&l);
 }
@@ -174,7 +176,8 @@ static void several_loaders_give_a_metric_each(void **state)
 static void log_sanity(light_step *s, const light_batch *batch)
 {
     (void)batch;
-    if (light_trainer_sanity_checking(light_step_trainer(s))) light_log_value(light_step_trainer(s), "sane", 1);
+    if (light_trainer_sanity_checking(light_step_trainer(s)))
+        light_log_value(light_step_trainer(s), "sane", 1);
 }
 
 static void the_sanity_checks_metrics_are_dropped(void **state)
@@ -264,17 +267,13 @@ static void log_step_here(light_trainer *t)
 
 static void some_hooks_allow_no_logging(void **state)
 {
-    static const char *const forbidden[] = {"on_fit_start", "on_fit_end", "on_train_end", "on_validation_end"};
+    static const char *const forbidden[] = {"on_fit_start", "on_fit_end", "on_train_end",
+                                            "on_validation_end"};
     static const char *const in_predict[] = {"on_predict_start", "on_predict_epoch_end", "predict_step"};
-    static const char *const allowed[] = {"on_train_start",
-                                          "on_train_epoch_start",
-                                          "on_train_epoch_end",
-                                          "on_validation_start",
-                                          "on_validation_epoch_start",
-                                          "on_validation_epoch_end",
-                                          "on_before_zero_grad",
-                                          "on_after_backward",
-                                          "on_before_optimizer_step"};
+    static const char *const allowed[] = {
+        "on_train_start",      "on_train_epoch_start",      "on_train_epoch_end",
+        "on_validation_start", "on_validation_epoch_start", "on_validation_epoch_end",
+        "on_before_zero_grad", "on_after_backward",         "on_before_optimizer_step"};
     (void)state;
     in_hook = log_here;
     lab l = logging((light_trainer_options){.max_epochs = 1, .limit_train_batches = "2"});
@@ -321,8 +320,8 @@ static void every_nth_step_is_a_row(void **state)
 {
     (void)state;
     in_training_step = log_index;
-    lab l = logging(
-        (light_trainer_options){.max_epochs = 2, .limit_train_batches = "5", .log_every_n_steps = 3});
+    lab l =
+        logging((light_trainer_options){.max_epochs = 2, .limit_train_batches = "5", .log_every_n_steps = 3});
     assert_ok(lab_fit(&l));
     assert_csv(&l, "step,i,epoch\n2,2,0\n5,0,1\n8,3,1\n");
     lab_free(&l);
@@ -338,10 +337,8 @@ static void one_row_a_step_with_new_columns_behind(void **state)
     (void)state;
     in_training_step = log_both;
     in_validation_step = log_val;
-    lab l = logging((light_trainer_options){.max_epochs = 2,
-                                            .limit_train_batches = "3",
-                                            .limit_val_batches = "2",
-                                            .log_every_n_steps = 1});
+    lab l = logging((light_trainer_options){
+        .max_epochs = 2, .limit_train_batches = "3", .limit_val_batches = "2", .log_every_n_steps = 1});
     assert_ok(lab_fit(&l));
     assert_csv(&l, "step,i_step,epoch,val,i_epoch\n"
                    "0,0,0,,\n"
@@ -435,8 +432,8 @@ static light_status own_finalize(light_logger *self, light_status status)
     return LIGHT_OK;
 }
 
-static const light_logger_vtable own_vtable = {
-    LIGHT_LOGGER(own_logger), .begin = own_begin, .log_metrics = own_log, .finalize = own_finalize};
+static const light_logger_vtable own_vtable = {LIGHT_LOGGER(own_logger), .begin = own_begin,
+                                               .log_metrics = own_log, .finalize = own_finalize};
 
 static void a_logger_that_fails_does_not_stop_training(void **state)
 {

@@ -87,12 +87,8 @@ static light_loader *counted_train(light_datamodule *self)
 }
 
 static const light_datamodule_vtable counted_vtable = {
-    LIGHT_DATAMODULE(lab_data),
-    .options = lab_data_options,
-    .train_dataloader = counted_train,
-    .val_dataloader = lab_val,
-    .test_dataloader = lab_test_loader,
-    .predict_dataloader = lab_test_loader,
+    LIGHT_DATAMODULE(lab_data), .options = lab_data_options,        .train_dataloader = counted_train,
+    .val_dataloader = lab_val,  .test_dataloader = lab_test_loader, .predict_dataloader = lab_test_loader,
 };
 
 static lab observed(light_trainer_options options)
@@ -109,8 +105,13 @@ static void whichever_limit_comes_first_ends_training(void **state)
 {
     static const struct {
         int64_t max_epochs, max_steps, steps, epochs;
-    } rows[] = {{1, 0, 4, 1},  {5, 10, 10, 3}, {2, 100, 8, 2}, {-1, 3, 3, 1},
-                {3, -1, 12, 3}, {LIGHT_ZERO_COUNT, 0, 0, 0}, {5, LIGHT_ZERO_COUNT, 0, 0}};
+    } rows[] = {{1, 0, 4, 1},
+                {5, 10, 10, 3},
+                {2, 100, 8, 2},
+                {-1, 3, 3, 1},
+                {3, -1, 12, 3},
+                {LIGHT_ZERO_COUNT, 0, 0, 0},
+                {5, LIGHT_ZERO_COUNT, 0, 0}};
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         lab l = observed((light_trainer_options){.max_epochs = rows[i].max_epochs,
@@ -134,7 +135,7 @@ static void minimums_hold_off_a_stop(void **state)
     static const struct {
         const char *batches;
         int64_t min_epochs, min_steps, steps;
-    } rows[] = {{"5", 0, 0, 1},   {"3", 0, 10, 10}, {"5", 0, 12, 12}, {"5", 3, 10, 15},
+    } rows[] = {{"5", 0, 0, 1},  {"3", 0, 10, 10}, {"5", 0, 12, 12}, {"5", 3, 10, 15},
                 {"5", 2, 0, 10}, {"3", 3, 0, 9},   {"5", 1, 15, 15}, {"3", 5, 4, 15}};
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -200,7 +201,8 @@ static void limits_are_batches_or_shares(void **state)
     static const struct {
         const char *limit;
         int batches;
-    } rows[] = {{"100", 64}, {"7", 7}, {"1", 1}, {"1.0", 64}, {"0.25", 16}, {"0.99", 63}, {"0", 0}, {"0.0", 0}};
+    } rows[] = {{"100", 64},  {"7", 7},     {"1", 1}, {"1.0", 64},
+                {"0.25", 16}, {"0.99", 63}, {"0", 0}, {"0.0", 0}};
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const char *limit = rows[i].limit;
@@ -293,10 +295,10 @@ static void validation_comes_when_it_is_due(void **state)
         int64_t every, epochs;
         const char *batches, *after;
     } rows[] = {
-        {"1.0", 1, 2, "4", "4 8 "},      {"0.5", 1, 2, "4", "2 4 6 8 "}, {"0.25", 1, 1, "4", "1 2 3 4 "},
-        {"2", 1, 2, "5", "2 4 7 9 "},    {"1", 1, 1, "3", "1 2 3 "},     {"3", -1, 3, "4", "3 6 9 12 "},
-        {"5", -1, 3, "4", "5 10 "},      {"1.0", 2, 4, "2", "4 8 "},     {"1.0", 3, 4, "2", "6 "},
-        {"0.5", 2, 2, "4", "6 8 "},      {"0.3", 1, 1, "10", "3 6 9 "},  {"0.01", 1, 1, "3", "1 2 3 "},
+        {"1.0", 1, 2, "4", "4 8 "},   {"0.5", 1, 2, "4", "2 4 6 8 "}, {"0.25", 1, 1, "4", "1 2 3 4 "},
+        {"2", 1, 2, "5", "2 4 7 9 "}, {"1", 1, 1, "3", "1 2 3 "},     {"3", -1, 3, "4", "3 6 9 12 "},
+        {"5", -1, 3, "4", "5 10 "},   {"1.0", 2, 4, "2", "4 8 "},     {"1.0", 3, 4, "2", "6 "},
+        {"0.5", 2, 2, "4", "6 8 "},   {"0.3", 1, 1, "10", "3 6 9 "},  {"0.01", 1, 1, "3", "1 2 3 "},
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -98,7 +98,8 @@ static const light_module_vtable net_vtable = {
 static light_loader *augmented_train(light_datamodule *self)
 {
     lab_data *d = (lab_data *)self;
-    const light_field fields[] = {{"x", LIGHT_F32, LIGHT_SHAPE(LAB_FEATURES)}, {"y", LIGHT_I64, LIGHT_SCALAR}};
+    const light_field fields[] = {{"x", LIGHT_F32, LIGHT_SHAPE(LAB_FEATURES)},
+                                  {"y", LIGHT_I64, LIGHT_SCALAR}};
     const void *const arrays[] = {lab_x, lab_y};
     light_dataset *dataset;
     lab_fill();
@@ -108,11 +109,8 @@ static light_loader *augmented_train(light_datamodule *self)
 }
 
 static const light_datamodule_vtable augmented_vtable = {
-    LIGHT_DATAMODULE(lab_data),
-    .options = lab_data_options,
-    .train_dataloader = augmented_train,
-    .val_dataloader = lab_val,
-    .test_dataloader = lab_test_loader,
+    LIGHT_DATAMODULE(lab_data), .options = lab_data_options,        .train_dataloader = augmented_train,
+    .val_dataloader = lab_val,  .test_dataloader = lab_test_loader,
 };
 
 /* ---- a callback that saves at every moment ------------------------------ */
@@ -197,7 +195,8 @@ static remains gather(lab *l)
     light_metric metric;
     light_optimizer_state state;
     light_optimizer *optimizer = light_trainer_optimizer(l->trainer, 0);
-    for (light_parameter *p = light_next_parameter(l->module, NULL); p; p = light_next_parameter(l->module, p))
+    for (light_parameter *p = light_next_parameter(l->module, NULL); p;
+         p = light_next_parameter(l->module, p))
         keep_tensor(&r, p->path, p->tensor);
     for (int64_t i = 0; light_optimizer_state_at(optimizer, i, &state); i++)
         keep_tensor(&r, state.name, &state.tensor);
@@ -226,12 +225,12 @@ static lab new_run(const setting *s, light_callback *callback, bool checkpoints)
     const light_switch on = checkpoints ? LIGHT_ON : LIGHT_OFF;
     lab l = {.module = light_module_new(&net_vtable),
              .data = (lab_data *)light_datamodule_new(&augmented_vtable)};
-    l.trainer = light_trainer_new(
-            .default_root_dir = folder, .max_epochs = s->epochs, .accumulate_grad_batches = s->accumulate,
-            .val_check_interval = s->interval, .log_every_n_steps = 2, .seed = s->seed,
-            .gradient_clip_val = 0.5, .max_steps = s->max_steps, .enable_checkpointing = on,
-            .callbacks = {light_early_stopping(.monitor = "val_loss", .patience = 1000),
-                          light_learning_rate_monitor(.log_momentum = true), callback});
+    l.trainer = light_trainer_new(.default_root_dir = folder, .max_epochs = s->epochs,
+                                  .accumulate_grad_batches = s->accumulate, .val_check_interval = s->interval,
+                                  .log_every_n_steps = 2, .seed = s->seed, .gradient_clip_val = 0.5,
+                                  .max_steps = s->max_steps, .enable_checkpointing = on,
+                                  .callbacks = {light_early_stopping(.monitor = "val_loss", .patience = 1000),
+                                                light_learning_rate_monitor(.log_momentum = true), callback});
     assert_non_null(l.trainer);
     l.data->train_samples = 39; /* the last batch is short */
     l.data->val_samples = 10;
@@ -256,12 +255,13 @@ static void compare(lab *l, const char *from, const event *tail, int n_tail, con
     if (events != n_tail) fail_msg("%s: %d batches, %d expected", from, events, n_tail);
     for (int i = 0; i < n_tail; i++)
         if (memcmp(&trace[i], &tail[i], sizeof *trace))
-            fail_msg("%s: event %d: stage %d, epoch %d, batch %d, sample %d, step %d, loss %.17g, not %d %d %d %d "
-                     "%d %.17g",
-                     from, i, (int)trace[i].stage, (int)trace[i].epoch, (int)trace[i].batch,
-                     (int)trace[i].first_sample, (int)trace[i].step, trace[i].loss, (int)tail[i].stage,
-                     (int)tail[i].epoch, (int)tail[i].batch, (int)tail[i].first_sample, (int)tail[i].step,
-                     tail[i].loss);
+            fail_msg(
+                "%s: event %d: stage %d, epoch %d, batch %d, sample %d, step %d, loss %.17g, not %d %d %d %d "
+                "%d %.17g",
+                from, i, (int)trace[i].stage, (int)trace[i].epoch, (int)trace[i].batch,
+                (int)trace[i].first_sample, (int)trace[i].step, trace[i].loss, (int)tail[i].stage,
+                (int)tail[i].epoch, (int)tail[i].batch, (int)tail[i].first_sample, (int)tail[i].step,
+                tail[i].loss);
     remains r = gather(l);
     if (r.n != expected->n || memcmp(r.bytes, expected->bytes, r.n))
         fail_msg("%s: weights, optimizer or metrics differ", from);

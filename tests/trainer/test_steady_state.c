@@ -190,10 +190,10 @@ static const light_module_vtable convnet_vtable = {LIGHT_MODULE(convnet), .init 
 static void measure(const light_module_vtable *module, int workers, int64_t accumulate)
 {
     meter m = {.base.vtable = &meter_vtable};
-    light_trainer *trainer = light_trainer_new(
-            .default_root_dir = folder, .max_epochs = 1, .log_every_n_steps = 1000, .gradient_clip_val = 1,
-            .accumulate_grad_batches = accumulate,
-            .callbacks = {light_learning_rate_monitor(.log_momentum = true), &m.base});
+    light_trainer *trainer =
+        light_trainer_new(.default_root_dir = folder, .max_epochs = 1, .log_every_n_steps = 1000,
+                          .gradient_clip_val = 1, .accumulate_grad_batches = accumulate,
+                          .callbacks = {light_learning_rate_monitor(.log_momentum = true), &m.base});
     lab l = lab_new(module, trainer);
     l.data->workers = workers;
     l.data->shuffle = true;

@@ -91,8 +91,8 @@ LIGHT_API void light_callback_free(
 typedef struct light_model_checkpoint_options {
     const char *dirpath;
     const char *filename;
-    const char *monitor; /* "auto": val_loss where it is logged, else none */
-    const char *mode;    /* "min" (default) or "max" */
+    const char *monitor;    /* "auto": val_loss where it is logged, else none */
+    const char *mode;       /* "min" (default) or "max" */
     int64_t save_top_k;     /* default 1; -1: all; LIGHT_ZERO_COUNT: none */
     light_switch save_last; /* keep the newest too; default on */
     light_switch save_on_exception;
@@ -117,8 +117,9 @@ typedef struct light_early_stopping_options {
     light_switch strict;       /* a metric that is missing is an error; default on */
     light_switch check_finite; /* NaN or infinity stops; default on */
     const char *stopping_threshold,
-        *divergence_threshold;     /* numbers; stop at once when as good, as bad, as this */
-    bool check_on_train_epoch_end; /* default: after validation, in a run that has none at the end of epochs */
+        *divergence_threshold; /* numbers; stop at once when as good, as bad, as this */
+    bool
+        check_on_train_epoch_end; /* default: after validation, in a run that has none at the end of epochs */
     bool verbose;
 } light_early_stopping_options;
 #define light_early_stopping(...) light_early_stopping_with(&(light_early_stopping_options){__VA_ARGS__})
