@@ -253,6 +253,16 @@ static void test_stride_and_dilation(void **state)
     both_ways(shape(2, 3, 12, 16, 4, 4, 0, 1, 1));
 }
 
+/* Data gradients that run as a forward convolution with turned weights, and one whose padding forbids it. */
+static void test_turned_weights(void **state)
+{
+    (void)state;
+    check_all(shape(2, 16, 7, 32, 3, 1, 0, 1, 1));
+    check_all(shape(2, 32, 9, 16, 4, 1, 1, 1, 1));
+    check_all(shape(1, 16, 11, 16, 3, 1, 2, 2, 1));
+    check_all(shape(1, 16, 6, 16, 2, 1, 2, 1, 1));
+}
+
 static void test_groups(void **state)
 {
     (void)state;
@@ -380,6 +390,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain),
         cmocka_unit_test(test_stride_and_dilation),
+        cmocka_unit_test(test_turned_weights),
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_one_by_one),
         cmocka_unit_test(test_small_image_many_channels),
