@@ -168,7 +168,7 @@ light_status light_module_build(light_module *module, uint64_t seed)
                           light_module_label(module));
     if (module->path)
         return light_fail(LIGHT_ERR_STATE, "%s: building it has failed before", light_module_label(module));
-    module->name = light_strdup("");
+    if (!module->name) module->name = light_strdup(""); /* there when an earlier call ran out of memory */
     module->path = light_strdup("");
     if (!module->name || !module->path) return LIGHT_ERR_MEMORY;
     module->seed = seed;

@@ -93,6 +93,59 @@ static const light_module_vtable net_vtable = {
     .configure_optimizers = net_optimizers,
 };
 
+/* The learning rate follows a metric of each step. */
+static light_status plateau_optimizers(light_module *self, light_optimizers *out)
+{
+    return light_optimizers_add(out, light_sgd(light_parameters(self), .lr = 0.1, .momentum = 0.9),
+                                light_reduce_on_plateau(.monitor = "train_loss_step", .factor = 0.9,
+                                                        .patience = LIGHT_NO_PATIENCE,
+                                                        .interval = LIGHT_INTERVAL_STEP));
+}
+
+static const light_module_vtable plateau_vtable = {
+    LIGHT_MODULE(net),
+    .init = net_init,
+    .forward = net_forward,
+    .training_step = net_training_step,
+    .validation_step = net_validation_step,
+    .configure_optimizers = plateau_optimizers,
+};
+
+/* Two optimizers, each stepped every other batch: gradients stay from one batch to the next. */
+static bool in_fc2(const light_parameter *p, void *user)
+{
+    return (p->path[0] == 'f' && p->path[2] == '2') == (user != NULL);
+}
+
+static light_status manual_optimizers(light_module *self, light_optimizers *out)
+{
+    static int yes;
+    LIGHT_TRY(light_optimizers_add(out, light_adam(light_parameters_where(self, in_fc2, NULL), .lr = 0.01), NULL));
+    return light_optimizers_add(
+        out, light_rmsprop(light_parameters_where(self, in_fc2, &yes), .lr = 0.01, .momentum = 0.5), NULL);
+}
+
+static light_tensor *manual_training_step(light_module *self, light_step *s, const light_batch *batch)
+{
+    light_tensor *loss = net_loss(self, s, batch);
+    note(light_step_trainer(s), batch, loss);
+    for (int i = 0; i < 2 && batch->index % 2 == 0; i++) light_zero_grad(s, light_optimizer_at(s, i));
+    light_manual_backward(s, loss);
+    for (int i = 0; i < 2 && batch->index % 2 == 1; i++) light_optimizer_step(s, light_optimizer_at(s, i));
+    light_log(s, "train_loss", loss, .on_step = true, .on_epoch = true);
+    return NULL;
+}
+
+static const light_module_vtable manual_vtable = {
+    LIGHT_MODULE(net),
+    .manual_optimization = true,
+    .init = net_init,
+    .forward = net_forward,
+    .training_step = manual_training_step,
+    .validation_step = net_validation_step,
+    .configure_optimizers = manual_optimizers,
+};
+
 /* ---- data: random transforms too ---------------------------------------- */
 
 static light_loader *augmented_train(light_datamodule *self)
@@ -194,14 +247,15 @@ static remains gather(lab *l)
     remains r = {0};
     light_metric metric;
     light_optimizer_state state;
-    light_optimizer *optimizer = light_trainer_optimizer(l->trainer, 0);
-    for (light_parameter *p = light_next_parameter(l->module, NULL); p;
-         p = light_next_parameter(l->module, p))
+    light_optimizer *optimizer;
+    for (light_parameter *p = light_next_parameter(l->module, NULL); p; p = light_next_parameter(l->module, p))
         keep_tensor(&r, p->path, p->tensor);
-    for (int64_t i = 0; light_optimizer_state_at(optimizer, i, &state); i++)
-        keep_tensor(&r, state.name, &state.tensor);
-    double lr = light_optimizer_lr(optimizer, 0);
-    keep(&r, &lr, sizeof lr);
+    for (int o = 0; (optimizer = light_trainer_optimizer(l->trainer, o)); o++) {
+        for (int64_t i = 0; light_optimizer_state_at(optimizer, i, &state); i++)
+            keep_tensor(&r, state.name, &state.tensor);
+        double lr = light_optimizer_lr(optimizer, 0);
+        keep(&r, &lr, sizeof lr);
+    }
     for (int i = 0; light_trainer_metric_at(l->trainer, i, &metric, NULL); i++) {
         keep(&r, metric.name, strlen(metric.name));
         keep(&r, &metric.value, sizeof metric.value);
@@ -216,6 +270,8 @@ typedef struct setting {
     const char *interval;
     int epochs;
     int64_t seed, max_steps;
+    const light_module_vtable *module; /* default: net_vtable */
+    bool stream;
 } setting;
 
 static const setting usual = {.accumulate = 3, .workers = 2, .interval = "4", .epochs = 2, .seed = 7};
@@ -223,14 +279,15 @@ static const setting usual = {.accumulate = 3, .workers = 2, .interval = "4", .e
 static lab new_run(const setting *s, light_callback *callback, bool checkpoints)
 {
     const light_switch on = checkpoints ? LIGHT_ON : LIGHT_OFF;
-    lab l = {.module = light_module_new(&net_vtable),
-             .data = (lab_data *)light_datamodule_new(&augmented_vtable)};
-    l.trainer = light_trainer_new(.default_root_dir = folder, .max_epochs = s->epochs,
-                                  .accumulate_grad_batches = s->accumulate, .val_check_interval = s->interval,
-                                  .log_every_n_steps = 2, .seed = s->seed, .gradient_clip_val = 0.5,
-                                  .max_steps = s->max_steps, .enable_checkpointing = on,
-                                  .callbacks = {light_early_stopping(.monitor = "val_loss", .patience = 1000),
-                                                light_learning_rate_monitor(.log_momentum = true), callback});
+    lab l = {.module = light_module_new(s->module ? s->module : &net_vtable),
+             .data = (lab_data *)light_datamodule_new(s->stream ? &lab_stream_vtable : &augmented_vtable)};
+    double clip = s->module == &manual_vtable ? 0 : 0.5;
+    l.trainer = light_trainer_new(
+            .default_root_dir = folder, .max_epochs = s->epochs, .accumulate_grad_batches = s->accumulate,
+            .val_check_interval = s->interval, .log_every_n_steps = 2, .seed = s->seed,
+            .gradient_clip_val = clip, .max_steps = s->max_steps, .enable_checkpointing = on,
+            .callbacks = {light_early_stopping(.monitor = "val_loss", .patience = 1000),
+                          light_learning_rate_monitor(.log_momentum = true), callback});
     assert_non_null(l.trainer);
     l.data->train_samples = 39; /* the last batch is short */
     l.data->val_samples = 10;
@@ -308,6 +365,27 @@ static void resuming_anywhere_gives_the_same_bits_without_accumulation(void **st
 {
     (void)state;
     resume_everywhere(&(setting){.accumulate = 1, .workers = 0, .interval = "1.0", .epochs = 3, .seed = 8});
+}
+
+static void resuming_in_a_stream_gives_the_same_bits(void **state)
+{
+    (void)state;
+    resume_everywhere(&(setting){
+        .accumulate = 3, .workers = 2, .interval = "4", .epochs = 2, .seed = 9, .max_steps = 50, .stream = true});
+}
+
+static void resuming_with_a_schedule_that_watches_a_metric_gives_the_same_bits(void **state)
+{
+    (void)state;
+    resume_everywhere(&(setting){
+        .accumulate = 2, .workers = 1, .interval = "0.3", .epochs = 2, .seed = 10, .module = &plateau_vtable});
+}
+
+static void resuming_manual_optimization_gives_the_same_bits(void **state)
+{
+    (void)state;
+    resume_everywhere(&(setting){
+        .accumulate = 1, .workers = 2, .interval = "3", .epochs = 2, .seed = 11, .module = &manual_vtable});
 }
 
 /* ---- Ctrl-C, and kill --------------------------------------------------- */
@@ -530,6 +608,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         lab_test(resuming_anywhere_gives_the_same_bits_with_accumulation),
         lab_test(resuming_anywhere_gives_the_same_bits_without_accumulation),
+        lab_test(resuming_in_a_stream_gives_the_same_bits),
+        lab_test(resuming_with_a_schedule_that_watches_a_metric_gives_the_same_bits),
+        lab_test(resuming_manual_optimization_gives_the_same_bits),
         lab_test(ctrl_c_at_any_batch_leaves_a_checkpoint_to_go_on_from),
         lab_test(a_killed_run_goes_on_from_its_last_checkpoint),
         lab_test(last_if_any_starts_anew_where_there_is_none),
