@@ -395,6 +395,12 @@ static void the_file_that_a_run_goes_on_from_stays(void **state)
                  LOSSES(5, 1));
     assert_ok(lab_fit(&l));
     lab_free(&l);
+    l = scripted((light_trainer_options){.max_epochs = 2, .callbacks = {light_model_checkpoint_with(&o)}},
+                 LOSSES(4, 3, 2));
+    assert_ok(lab_fit(&l, .ckpt_path = at("resumed/epoch=1"))); /* which has nothing left to do */
+    const light_callback *callback = light_trainer_get_options(l.trainer)->callbacks[0];
+    assert_non_null(strstr(light_model_checkpoint_best_path(callback), "resumed/epoch=1"));
+    lab_free(&l);
     l = scripted((light_trainer_options){.max_epochs = 4, .callbacks = {light_model_checkpoint_with(&o)}},
                  LOSSES(4, 3, 2));
     assert_ok(lab_fit(&l, .ckpt_path = at("resumed/epoch=1")));

@@ -5,6 +5,7 @@
 #include "trainer/lab.h"
 
 #include "optim/optimizer.h"
+#include "trainer/trainer.h"
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -262,6 +263,9 @@ static remains gather(lab *l)
     }
     int64_t numbers[] = {light_trainer_global_step(l->trainer), light_trainer_current_epoch(l->trainer)};
     keep(&r, numbers, sizeof numbers);
+    const light_progress counters[] = {l->trainer->epoch, l->trainer->batch, l->trainer->batch_current,
+                                       l->trainer->eval_batch};
+    keep(&r, counters, sizeof counters);
     return r;
 }
 
