@@ -121,7 +121,8 @@ static bool in_fc2(const light_parameter *p, void *user)
 static light_status manual_optimizers(light_module *self, light_optimizers *out)
 {
     static int yes;
-    LIGHT_TRY(light_optimizers_add(out, light_adam(light_parameters_where(self, in_fc2, NULL), .lr = 0.01), NULL));
+    LIGHT_TRY(
+        light_optimizers_add(out, light_adam(light_parameters_where(self, in_fc2, NULL), .lr = 0.01), NULL));
     return light_optimizers_add(
         out, light_rmsprop(light_parameters_where(self, in_fc2, &yes), .lr = 0.01, .momentum = 0.5), NULL);
 }
@@ -249,7 +250,8 @@ static remains gather(lab *l)
     light_metric metric;
     light_optimizer_state state;
     light_optimizer *optimizer;
-    for (light_parameter *p = light_next_parameter(l->module, NULL); p; p = light_next_parameter(l->module, p))
+    for (light_parameter *p = light_next_parameter(l->module, NULL); p;
+         p = light_next_parameter(l->module, p))
         keep_tensor(&r, p->path, p->tensor);
     for (int o = 0; (optimizer = light_trainer_optimizer(l->trainer, o)); o++) {
         for (int64_t i = 0; light_optimizer_state_at(optimizer, i, &state); i++)
@@ -286,12 +288,12 @@ static lab new_run(const setting *s, light_callback *callback, bool checkpoints)
     lab l = {.module = light_module_new(s->module ? s->module : &net_vtable),
              .data = (lab_data *)light_datamodule_new(s->stream ? &lab_stream_vtable : &augmented_vtable)};
     double clip = s->module == &manual_vtable ? 0 : 0.5;
-    l.trainer = light_trainer_new(
-            .default_root_dir = folder, .max_epochs = s->epochs, .accumulate_grad_batches = s->accumulate,
-            .val_check_interval = s->interval, .log_every_n_steps = 2, .seed = s->seed,
-            .gradient_clip_val = clip, .max_steps = s->max_steps, .enable_checkpointing = on,
-            .callbacks = {light_early_stopping(.monitor = "val_loss", .patience = 1000),
-                          light_learning_rate_monitor(.log_momentum = true), callback});
+    l.trainer = light_trainer_new(.default_root_dir = folder, .max_epochs = s->epochs,
+                                  .accumulate_grad_batches = s->accumulate, .val_check_interval = s->interval,
+                                  .log_every_n_steps = 2, .seed = s->seed, .gradient_clip_val = clip,
+                                  .max_steps = s->max_steps, .enable_checkpointing = on,
+                                  .callbacks = {light_early_stopping(.monitor = "val_loss", .patience = 1000),
+                                                light_learning_rate_monitor(.log_momentum = true), callback});
     assert_non_null(l.trainer);
     l.data->train_samples = 39; /* the last batch is short */
     l.data->val_samples = 10;
@@ -374,15 +376,24 @@ static void resuming_anywhere_gives_the_same_bits_without_accumulation(void **st
 static void resuming_in_a_stream_gives_the_same_bits(void **state)
 {
     (void)state;
-    resume_everywhere(&(setting){
-        .accumulate = 3, .workers = 2, .interval = "4", .epochs = 2, .seed = 9, .max_steps = 50, .stream = true});
+    resume_everywhere(&(setting){.accumulate = 3,
+                                 .workers = 2,
+                                 .interval = "4",
+                                 .epochs = 2,
+                                 .seed = 9,
+                                 .max_steps = 50,
+                                 .stream = true});
 }
 
 static void resuming_with_a_schedule_that_watches_a_metric_gives_the_same_bits(void **state)
 {
     (void)state;
-    resume_everywhere(&(setting){
-        .accumulate = 2, .workers = 1, .interval = "0.3", .epochs = 2, .seed = 10, .module = &plateau_vtable});
+    resume_everywhere(&(setting){.accumulate = 2,
+                                 .workers = 1,
+                                 .interval = "0.3",
+                                 .epochs = 2,
+                                 .seed = 10,
+                                 .module = &plateau_vtable});
 }
 
 static void resuming_manual_optimization_gives_the_same_bits(void **state)
