@@ -21,6 +21,11 @@ static bool steps_reached(const light_trainer *t)
     return t->options.max_steps >= 0 && t->global_step >= t->options.max_steps;
 }
 
+bool light_stop_is_held_off(const light_trainer *t)
+{
+    return t->should_stop && !minimum_reached(t);
+}
+
 /* Somebody asked to stop, and nothing forbids it. */
 static bool stop_is_due(light_trainer *t)
 {

@@ -43,6 +43,8 @@ static light_status save_loops(const light_trainer *t, light_state *state, light
     LIGHT_TRY(light_state_put(state, "window", t->window));
     LIGHT_TRY(light_state_put(state, "stepped", t->stepped));
     LIGHT_TRY(light_state_put(state, "last_batch", t->last_batch));
+    LIGHT_TRY(light_state_put(state, "stop_held_off", light_stop_is_held_off(t)));
+    LIGHT_TRY(light_state_put(state, "stop_reason", (const char *)t->stop_reason));
     LIGHT_TRY(light_state_put(state, "seed", t->options.seed));
     LIGHT_TRY(light_state_put(state, "seconds", light_now() - t->started_at));
     return light_state_put(state, "step_counter", (int64_t)light_step_counter(t->step));
@@ -53,6 +55,8 @@ static light_status load_loops(light_trainer *t, const light_state *state)
     int point;
     uint64_t counter;
     double seconds;
+    bool held_off;
+    const char *reason;
     LIGHT_TRY(light_state_get(state, "resume_point", &point));
     LIGHT_TRY(get_progress(state, "epoch", &t->epoch));
     LIGHT_TRY(get_progress(state, "batch", &t->batch));
@@ -64,6 +68,9 @@ static light_status load_loops(light_trainer *t, const light_state *state)
     LIGHT_TRY(light_state_get(state, "window", &t->window));
     LIGHT_TRY(light_state_get(state, "stepped", &t->stepped));
     LIGHT_TRY(light_state_get(state, "last_batch", &t->last_batch));
+    LIGHT_TRY(light_state_get(state, "stop_held_off", &held_off));
+    LIGHT_TRY(light_state_get(state, "stop_reason", &reason));
+    if (held_off) light_trainer_stop(t, reason); /* a stop that has ended a run does not end the next one */
     LIGHT_TRY(light_state_get(state, "step_counter", &counter));
     LIGHT_TRY(light_state_get(state, "seconds", &seconds));
     t->started_at -= seconds; /* max_time counts all of the training */

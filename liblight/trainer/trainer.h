@@ -200,6 +200,8 @@ light_status light_trainer_run(light_trainer *t, light_stage stage, light_module
 
 /* fit_loop.c, evaluation_loop.c */
 light_status light_fit_loop(light_trainer *t);
+/* Somebody asked to stop, but min_epochs and min_steps are not reached. */
+bool light_stop_is_held_off(const light_trainer *t);
 light_status light_make_eval_loader(light_trainer *t, light_stage stage);
 /* The loaders of `stage`, at most `limit` batches of each (-1: all). */
 light_status light_evaluation_loop(light_trainer *t, light_stage stage, int64_t limit);

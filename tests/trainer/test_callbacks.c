@@ -122,6 +122,32 @@ static void stopping_waits_for_min_epochs_and_says_so_once(void **state)
     lab_free(&l);
 }
 
+static void a_stop_that_was_held_off_is_remembered(void **state)
+{
+    light_trainer_options o = {.max_epochs = 9, .min_epochs = 5};
+    (void)state;
+    o.callbacks[0] = light_early_stopping(.monitor = "val_loss", .patience = 1);
+    o.callbacks[1] =
+        light_model_checkpoint(.monitor = "", .save_top_k = -1, .dirpath = at("held"), .filename = "{epoch}");
+    lab l = scripted(o, LOSSES(5, 5, 4, 3, 2, 1));
+    assert_ok(lab_fit(&l));
+    assert_int_equal(light_trainer_current_epoch(l.trainer), 5);
+    lab_free(&l);
+    o.callbacks[0] = light_early_stopping(.monitor = "val_loss", .patience = 1);
+    o.callbacks[1] = NULL;
+    l = scripted(o, LOSSES(3, 2, 1, 0));
+    assert_ok(lab_fit(&l, .ckpt_path = at("held/epoch=2")));
+    assert_int_equal(light_trainer_current_epoch(l.trainer), 5);
+    assert_non_null(strstr(light_trainer_stop_reason(l.trainer), "not improved"));
+    lab_free(&l);
+    /* A stop that has ended the run is not asked for again. */
+    o.callbacks[0] = light_early_stopping(.monitor = "val_loss", .patience = 1);
+    l = scripted(o, LOSSES(1, 0, -1, -2));
+    assert_ok(lab_fit(&l, .ckpt_path = at("held/epoch=4")));
+    assert_int_equal(light_trainer_current_epoch(l.trainer), 9);
+    lab_free(&l);
+}
+
 static void a_metric_that_is_missing_is_an_error_unless_lenient(void **state)
 {
     (void)state;
@@ -685,6 +711,7 @@ int main(void)
         lab_test(patience_counts_checks_without_improvement),
         lab_test(thresholds_and_non_finite_values_stop),
         lab_test(stopping_waits_for_min_epochs_and_says_so_once),
+        lab_test(a_stop_that_was_held_off_is_remembered),
         lab_test(a_metric_that_is_missing_is_an_error_unless_lenient),
         lab_test(without_validation_it_looks_at_the_end_of_epochs),
         lab_test(the_best_k_are_kept),
