@@ -8,8 +8,6 @@
 #include "cpu/random.h"
 #include "cpu/real.h"
 
-#include <omp.h>
-
 /* A block of scores. KEYS is a multiple of the rows that a tile of a product has, QUERIES of its columns. */
 enum { QUERIES = 64, KEYS = 112 };
 

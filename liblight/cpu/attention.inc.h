@@ -216,18 +216,29 @@ static void NAME(attend)(const attention *a, int64_t b, int64_t h, int64_t q0, R
     NAME(finish_queries)(a, &at, &m, sums, wide);
 }
 
+typedef struct NAME(tasks) {
+    const attention *a;
+    REAL *work;
+    int64_t each, blocks; /* elements of work memory of one thread; blocks of queries in a head */
+} NAME(tasks);
+
+static void NAME(each_block)(void *context, int64_t i, int rank)
+{
+    const NAME(tasks) *t = context;
+    int64_t heads = t->a->heads;
+
+    NAME(attend)
+    (t->a, i / t->blocks / heads, i / t->blocks % heads, i % t->blocks * QUERIES, t->work + t->each * rank);
+}
+
 static light_status NAME(sdpa)(const attention *a)
 {
     int64_t wide = NAME(whole_vectors)(a->width), blocks = (a->queries + QUERIES - 1) / QUERIES;
-    int64_t each = 2 * wide * QUERIES + KEYS * QUERIES + KEYS * wide, tasks = a->batch * a->heads * blocks;
-    REAL *work =
-        light_cpu_scratch(LIGHT_SCRATCH_KERNEL, (size_t)(each * omp_get_max_threads()) * sizeof *work);
+    NAME(tasks) t = {a, NULL, 2 * wide * QUERIES + KEYS * QUERIES + KEYS * wide, blocks};
 
-    if (!work) return LIGHT_ERR_MEMORY;
-#pragma omp parallel for schedule(static, 1) if (pays(a))
-    for (int64_t i = 0; i < tasks; i++) NAME(attend)
-    (a, i / blocks / a->heads, i / blocks % a->heads, i % blocks * QUERIES,
-     work + each * omp_get_thread_num());
+    t.work = light_cpu_scratch(LIGHT_SCRATCH_KERNEL, (size_t)(t.each * light_team_size()) * sizeof *t.work);
+    if (!t.work) return LIGHT_ERR_MEMORY;
+    light_team_each(pays(a), a->batch * a->heads * blocks, NAME(each_block), &t);
     return LIGHT_OK;
 }
 
@@ -367,20 +378,22 @@ static void NAME(task_gradients)(const attention *a, int64_t b, const sides *wan
         NAME(put_rows)(a->gv, b, want->h_from / share, want->k_from, keys, g.gv, wide, 1, a->add[2]);
 }
 
+static void NAME(each_sides)(void *context, int64_t i, int rank)
+{
+    const NAME(tasks) *t = context;
+    int64_t b;
+    sides want = task_sides(t->a, i, &b);
+
+    NAME(task_gradients)(t->a, b, &want, t->work + t->each * rank);
+}
+
 static light_status NAME(sdpa_backward)(const attention *a)
 {
     NAME(gradients) g;
-    int64_t each = NAME(lay_out)(&g, NULL, NAME(whole_vectors)(a->width), a->key_range);
-    int64_t tasks = task_count(a);
-    REAL *work =
-        light_cpu_scratch(LIGHT_SCRATCH_KERNEL, (size_t)(each * omp_get_max_threads()) * sizeof *work);
+    NAME(tasks) t = {.a = a, .each = NAME(lay_out)(&g, NULL, NAME(whole_vectors)(a->width), a->key_range)};
 
-    if (!work) return LIGHT_ERR_MEMORY;
-#pragma omp parallel for schedule(static, 1) if (pays(a))
-    for (int64_t i = 0; i < tasks; i++) {
-        int64_t b;
-        sides want = task_sides(a, i, &b);
-        NAME(task_gradients)(a, b, &want, work + each * omp_get_thread_num());
-    }
+    t.work = light_cpu_scratch(LIGHT_SCRATCH_KERNEL, (size_t)(t.each * light_team_size()) * sizeof *t.work);
+    if (!t.work) return LIGHT_ERR_MEMORY;
+    light_team_each(pays(a), task_count(a), NAME(each_sides), &t);
     return LIGHT_OK;
 }

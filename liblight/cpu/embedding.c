@@ -38,16 +38,22 @@ static light_status check_indices(const light_tensor *index, int64_t rows)
     return LIGHT_OK;
 }
 
-static light_status embedding(const light_kernel_args *args)
+static void copy_row(void *context, int64_t i, int rank)
 {
-    const light_tensor *w = args->in[0], *index = args->in[1];
-    light_tensor *y = args->out[0];
+    const light_kernel_args *args = context;
+    const light_tensor *w = args->in[0];
     size_t bytes = (size_t)w->shape[1] * (size_t)light_element_size(w->dtype);
 
-    LIGHT_TRY(check_indices(index, w->shape[0]));
-#pragma omp parallel for schedule(static) if (y->numel >= LIGHT_PARALLEL_MIN)
-    for (int64_t i = 0; i < index->numel; i++)
-        memcpy(y->data + (size_t)i * bytes, w->data + (size_t)index_at(index, i) * bytes, bytes);
+    (void)rank;
+    memcpy(args->out[0]->data + (size_t)i * bytes, w->data + (size_t)index_at(args->in[1], i) * bytes, bytes);
+}
+
+static light_status embedding(const light_kernel_args *args)
+{
+    const light_tensor *index = args->in[1];
+
+    LIGHT_TRY(check_indices(index, args->in[0]->shape[0]));
+    light_team_each(args->out[0]->numel >= LIGHT_PARALLEL_MIN, index->numel, copy_row, (void *)args);
     return LIGHT_OK;
 }
 

@@ -17,13 +17,27 @@ static void NAME(gather_row)(const uses *u, const light_tensor *gy, light_tensor
     NAME(store)(gw->dtype, gw->data + (row * width + from) * size, n, sum, add);
 }
 
+typedef struct NAME(gradient_rows) {
+    const uses *u;
+    const light_tensor *gy;
+    light_tensor *gw;
+    int64_t blocks; /* of columns */
+    bool add;
+} NAME(gradient_rows);
+
+static void NAME(each_block)(void *context, int64_t i, int rank)
+{
+    const NAME(gradient_rows) *r = context;
+    int64_t from = i % r->blocks * BLOCK, left = r->gw->shape[1] - from;
+
+    (void)rank;
+    NAME(gather_row)(r->u, r->gy, r->gw, i / r->blocks, from, left < BLOCK ? left : BLOCK, r->add);
+}
+
 static void NAME(embedding_backward)(const uses *u, const light_tensor *gy, light_tensor *gw, bool add)
 {
-    int64_t rows = gw->shape[0], width = gw->shape[1], blocks = (width + BLOCK - 1) / BLOCK;
+    NAME(gradient_rows) r = {u, gy, gw, (gw->shape[1] + BLOCK - 1) / BLOCK, add};
 
-#pragma omp parallel for schedule(static, 64) if (gy->numel + (add ? 0 : gw->numel) >= LIGHT_PARALLEL_MIN)
-    for (int64_t i = 0; i < rows * blocks; i++) {
-        int64_t from = i % blocks * BLOCK;
-        NAME(gather_row)(u, gy, gw, i / blocks, from, width - from < BLOCK ? width - from : BLOCK, add);
-    }
+    light_team_each(gy->numel + (add ? 0 : gw->numel) >= LIGHT_PARALLEL_MIN, gw->shape[0] * r.blocks,
+                    NAME(each_block), &r);
 }

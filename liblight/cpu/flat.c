@@ -41,18 +41,37 @@ static double squares_part(const light_tensor *x, int64_t from, int64_t to)
     return sum;
 }
 
+/* What the parts of a tensor come to. */
+typedef struct results {
+    const light_tensor *x;
+    int64_t parts;
+    double of[MOST_PARTS];
+} results;
+
+static void each_squares(void *context, int64_t i, int rank)
+{
+    results *r = context;
+    int64_t n = r->x->numel;
+
+    (void)rank;
+    r->of[i] = squares_part(r->x, light_part_at(n, r->parts, i), light_part_at(n, r->parts, i + 1));
+}
+
+static void all_parts(results *r, const light_tensor *x, light_task_each fn)
+{
+    r->x = x;
+    r->parts = light_part_count(x->numel, LIGHT_PARALLEL_MIN / 2, MOST_PARTS);
+    light_team_each(true, r->parts, fn, r);
+}
+
 static light_status sum_squares(const light_kernel_args *args)
 {
-    const light_tensor *x = args->in[0];
     light_tensor *out = args->out[0];
-    int64_t parts = light_part_count(x->numel, LIGHT_PARALLEL_MIN / 2, MOST_PARTS);
-    double sums[MOST_PARTS];
-
-#pragma omp parallel for schedule(static) if (parts > 1)
-    for (int64_t i = 0; i < parts; i++)
-        sums[i] = squares_part(x, light_part_at(x->numel, parts, i), light_part_at(x->numel, parts, i + 1));
     double sum = args->accumulate ? light_load_one(out->data, (light_dtype)out->dtype) : 0;
-    for (int64_t i = 0; i < parts; i++) sum += sums[i];
+    results squares;
+
+    all_parts(&squares, args->in[0], each_squares);
+    for (int64_t i = 0; i < squares.parts; i++) sum += squares.of[i];
     light_store_one(out->data, (light_dtype)out->dtype, sum);
     return LIGHT_OK;
 }
@@ -90,17 +109,24 @@ static bool finite_part(const light_tensor *x, int64_t from, int64_t to)
     return fine;
 }
 
+static void each_finite(void *context, int64_t i, int rank)
+{
+    results *r = context;
+    int64_t n = r->x->numel;
+
+    (void)rank;
+    r->of[i] = finite_part(r->x, light_part_at(n, r->parts, i), light_part_at(n, r->parts, i + 1));
+}
+
 static light_status all_finite(const light_kernel_args *args)
 {
-    const light_tensor *x = args->in[0];
     float *out = (float *)args->out[0]->data;
-    int64_t parts = light_part_count(x->numel, LIGHT_PARALLEL_MIN / 2, MOST_PARTS);
-    int bad = args->accumulate && *out == 0;
+    bool fine = !args->accumulate || *out != 0;
+    results finite;
 
-#pragma omp parallel for schedule(static) reduction(| : bad) if (parts > 1)
-    for (int64_t i = 0; i < parts; i++)
-        bad |= !finite_part(x, light_part_at(x->numel, parts, i), light_part_at(x->numel, parts, i + 1));
-    *out = bad ? 0 : 1;
+    all_parts(&finite, args->in[0], each_finite);
+    for (int64_t i = 0; i < finite.parts; i++) fine &= finite.of[i] != 0;
+    *out = fine ? 1 : 0;
     return LIGHT_OK;
 }
 

@@ -7,6 +7,8 @@
 
 #include <light/ops.h>
 
+#include <stdatomic.h>
+
 /* Partial sums are kept per chunk; their number depends on the shape only. */
 enum { BLOCK = 512, CHUNKS = 64 };
 

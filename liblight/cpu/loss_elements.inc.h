@@ -84,58 +84,78 @@ static const REAL *NAME(weights)(const light_tensor *weight, int64_t first, int6
     return room;
 }
 
+typedef struct NAME(loss_job) {
+    const light_kernel_args *args;
+    int64_t blocks, chunks;
+    double sums[CHUNKS];
+} NAME(loss_job);
+
+static void NAME(loss_chunk)(void *context, int64_t chunk, int rank)
+{
+    NAME(loss_job) *job = context;
+    const light_loss_attrs *attrs = job->args->attrs;
+    const light_tensor *x = job->args->in[0], *target = job->args->in[1], *weight = job->args->in[2];
+    REAL rooms[4][BLOCK];
+
+    (void)rank;
+    job->sums[chunk] = 0;
+    for (int64_t b = job->blocks * chunk / job->chunks; b < job->blocks * (chunk + 1) / job->chunks; b++) {
+        int64_t i = b * BLOCK, n = block_length(x->numel - i);
+        REAL part = 0, *y = rooms[3];
+        NAME(loss_values)
+        (attrs, n, NAME(gather)(x, i, n, rooms[0]), NAME(gather)(target, i, n, rooms[1]),
+         NAME(weights)(weight, i, n, rooms[2]), y);
+        if (attrs->reduction == LIGHT_NONE) {
+            NAME(scatter)(job->args->out[0], i, n, y, false);
+            continue;
+        }
+#pragma omp simd reduction(+ : part)
+        for (int64_t j = 0; j < n; j++) part += y[j];
+        job->sums[chunk] += part;
+    }
+}
+
 static void NAME(loss)(const light_kernel_args *args)
 {
     const light_loss_attrs *attrs = args->attrs;
-    const light_tensor *x = args->in[0], *target = args->in[1], *weight = args->in[2];
+    const light_tensor *x = args->in[0];
     light_tensor *out = args->out[0];
-    int64_t blocks = (x->numel + BLOCK - 1) / BLOCK, chunks = blocks < CHUNKS ? blocks : CHUNKS;
-    bool each = attrs->reduction == LIGHT_NONE;
-    double sums[CHUNKS] = {0}, sum = 0;
+    NAME(loss_job) job = {.args = args, .blocks = (x->numel + BLOCK - 1) / BLOCK};
+    double sum = 0;
 
-#pragma omp parallel for schedule(static) if (x->numel >= LIGHT_PARALLEL_MIN)
-    for (int64_t chunk = 0; chunk < chunks; chunk++) {
-        REAL rooms[4][BLOCK];
-        for (int64_t b = blocks * chunk / chunks; b < blocks * (chunk + 1) / chunks; b++) {
-            int64_t i = b * BLOCK, n = block_length(x->numel - i);
-            REAL part = 0, *y = rooms[3];
-            NAME(loss_values)
-            (attrs, n, NAME(gather)(x, i, n, rooms[0]), NAME(gather)(target, i, n, rooms[1]),
-             NAME(weights)(weight, i, n, rooms[2]), y);
-            if (each) {
-                NAME(scatter)(out, i, n, y, false);
-                continue;
-            }
-#pragma omp simd reduction(+ : part)
-            for (int64_t j = 0; j < n; j++) part += y[j];
-            sums[chunk] += part;
-        }
-    }
-    if (each) return;
-    for (int64_t i = 0; i < chunks; i++) sum += sums[i];
+    job.chunks = job.blocks < CHUNKS ? job.blocks : CHUNKS;
+    light_team_each(x->numel >= LIGHT_PARALLEL_MIN, job.chunks, NAME(loss_chunk), &job);
+    if (attrs->reduction == LIGHT_NONE) return;
+    for (int64_t i = 0; i < job.chunks; i++) sum += job.sums[i];
     REAL value = (REAL)(attrs->reduction == LIGHT_MEAN ? sum / (double)x->numel : sum);
     NAME(store)(out->dtype, out->data, 1, &value, false);
 }
 
-static void NAME(loss_backward)(const light_kernel_args *args)
+static void NAME(loss_backward_block)(void *context, int64_t b, int rank)
 {
+    const light_kernel_args *args = context;
     const light_loss_attrs *attrs = args->attrs;
     const light_tensor *g = args->in[0], *x = args->in[1], *target = args->in[2], *weight = args->in[3];
-    int64_t blocks = (x->numel + BLOCK - 1) / BLOCK;
     REAL scale = attrs->reduction == LIGHT_MEAN ? (REAL)(1 / (double)x->numel) : 1;
+    REAL rooms[4][BLOCK], slopes[2][BLOCK];
+    int64_t i = b * BLOCK, n = block_length(x->numel - i);
+    const REAL *gy = NAME(gather)(g, i, n, rooms[0]);
 
-#pragma omp parallel for schedule(static) if (x->numel >= LIGHT_PARALLEL_MIN)
-    for (int64_t b = 0; b < blocks; b++) {
-        REAL rooms[4][BLOCK], slopes[2][BLOCK];
-        int64_t i = b * BLOCK, n = block_length(x->numel - i);
-        const REAL *gy = NAME(gather)(g, i, n, rooms[0]);
-        NAME(loss_slopes)
-        (attrs, n, NAME(gather)(x, i, n, rooms[1]), NAME(gather)(target, i, n, rooms[2]),
-         NAME(weights)(weight, i, n, rooms[3]), slopes[0], slopes[1]);
-        for (int k = 0; k < 2; k++) {
-            if (!args->out[k]) continue;
-            for (int64_t j = 0; j < n; j++) slopes[k][j] *= gy[j] * scale;
-            NAME(scatter)(args->out[k], i, n, slopes[k], args->accumulate >> k & 1);
-        }
+    (void)rank;
+    NAME(loss_slopes)
+    (attrs, n, NAME(gather)(x, i, n, rooms[1]), NAME(gather)(target, i, n, rooms[2]),
+     NAME(weights)(weight, i, n, rooms[3]), slopes[0], slopes[1]);
+    for (int k = 0; k < 2; k++) {
+        if (!args->out[k]) continue;
+        for (int64_t j = 0; j < n; j++) slopes[k][j] *= gy[j] * scale;
+        NAME(scatter)(args->out[k], i, n, slopes[k], args->accumulate >> k & 1);
     }
+}
+
+static void NAME(loss_backward)(const light_kernel_args *args)
+{
+    int64_t n = args->in[1]->numel;
+
+    light_team_each(n >= LIGHT_PARALLEL_MIN, (n + BLOCK - 1) / BLOCK, NAME(loss_backward_block),
+                    (void *)args);
 }

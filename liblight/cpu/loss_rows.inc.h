@@ -80,38 +80,58 @@ static double NAME(cross_entropy_row)(const class_rows *c, int64_t row, int64_t 
 
 /* Both losses: lse NULL means that x holds log-probabilities. The partial sums are cut by the shape alone, so any
  * number of threads adds in one order. */
-static void NAME(class_loss)(const class_rows *c, light_tensor *out, REAL *lse, REAL *total)
+typedef struct NAME(class_loss_job) {
+    const class_rows *c;
+    light_tensor *out;
+    REAL *lse;
+    double all; /* sum of the weights */
+    int64_t chunks;
+    double sums[CHUNKS], weights[CHUNKS];
+} NAME(class_loss_job);
+
+static void NAME(class_loss_chunk)(void *context, int64_t chunk, int rank)
 {
-    double sums[CHUNKS] = {0}, weights[CHUNKS] = {0}, sum = 0, weight = 0;
-    double all = NAME(weight_sum)(c);
-    int64_t chunks = c->rows < CHUNKS ? c->rows : CHUNKS, ignored = c->attrs->ignore_index;
+    NAME(class_loss_job) *job = context;
+    const class_rows *c = job->c;
     const REAL *w = c->weight;
-    bool each = c->attrs->reduction == LIGHT_NONE;
+    light_tensor *out = job->out;
+    double sum = 0, weight = 0;
 
-#pragma omp parallel for schedule(static) if (c->rows * (lse ? c->classes : 1) >= LIGHT_PARALLEL_MIN)
-    for (int64_t chunk = 0; chunk < chunks; chunk++) {
-        for (int64_t row = c->rows * chunk / chunks; row < c->rows * (chunk + 1) / chunks; row++) {
-            int64_t y = target_at(c->target, row);
-            double loss = 0, wy = y == ignored ? 0 : w ? (double)w[y] : 1;
+    (void)rank;
+    for (int64_t row = c->rows * chunk / job->chunks; row < c->rows * (chunk + 1) / job->chunks; row++) {
+        int64_t y = target_at(c->target, row);
+        bool ignored = y == c->attrs->ignore_index;
+        double loss = 0, wy = ignored ? 0 : w ? (double)w[y] : 1;
 
-            if (lse && y == ignored)
-                lse[row] = 0;
-            else if (lse)
-                loss = NAME(cross_entropy_row)(c, row, y, wy, all, &lse[row]);
-            else if (y != ignored)
-                loss = -wy * NAME(element)(c->x, row * c->stride + y);
-            sums[chunk] += loss;
-            weights[chunk] += wy;
-            if (each) {
-                REAL value = (REAL)loss;
-                NAME(store)
-                (out->dtype, out->data + row * light_element_size(out->dtype), 1, &value, false);
-            }
+        if (job->lse && ignored)
+            job->lse[row] = 0;
+        else if (job->lse)
+            loss = NAME(cross_entropy_row)(c, row, y, wy, job->all, &job->lse[row]);
+        else if (!ignored)
+            loss = -wy * NAME(element)(c->x, row * c->stride + y);
+        sum += loss;
+        weight += wy;
+        if (c->attrs->reduction == LIGHT_NONE) {
+            REAL value = (REAL)loss;
+            NAME(store)(out->dtype, out->data + row * light_element_size(out->dtype), 1, &value, false);
         }
     }
-    for (int64_t i = 0; i < chunks; i++) {
-        sum += sums[i];
-        weight += weights[i];
+    job->sums[chunk] = sum;
+    job->weights[chunk] = weight;
+}
+
+static void NAME(class_loss)(const class_rows *c, light_tensor *out, REAL *lse, REAL *total)
+{
+    double sum = 0, weight = 0;
+    bool each = c->attrs->reduction == LIGHT_NONE;
+    NAME(class_loss_job) job = {.c = c, .out = out, .lse = lse, .all = NAME(weight_sum)(c)};
+
+    job.chunks = c->rows < CHUNKS ? c->rows : CHUNKS;
+    light_team_each(c->rows * (lse ? c->classes : 1) >= LIGHT_PARALLEL_MIN, job.chunks,
+                    NAME(class_loss_chunk), &job);
+    for (int64_t i = 0; i < job.chunks; i++) {
+        sum += job.sums[i];
+        weight += job.weights[i];
     }
     *total = (REAL)weight;
     if (!each) {
@@ -156,51 +176,91 @@ static void NAME(cross_entropy_row_backward)(const class_rows *c, light_tensor *
     }
 }
 
+typedef struct NAME(class_gradient) {
+    const class_rows *c;
+    const light_tensor *g;
+    const REAL *lse;
+    REAL total;
+    light_tensor *gx;
+    bool add;
+    double all; /* sum of the weights */
+} NAME(class_gradient);
+
+static void NAME(cross_entropy_gradient)(void *context, int64_t row, int rank)
+{
+    const NAME(class_gradient) *job = context;
+    const class_rows *c = job->c;
+    int64_t y = target_at(c->target, row);
+
+    (void)rank;
+    if (y == c->attrs->ignore_index) {
+        if (!job->add) NAME(clear_row)(c, job->gx, row);
+        return;
+    }
+    NAME(cross_entropy_row_backward)
+    (c, job->gx, job->add, row, y, NAME(row_gradient)(c, job->g, job->total, row), job->all, job->lse[row]);
+}
+
 static void NAME(cross_entropy_backward)(const class_rows *c, const light_tensor *g, const REAL *lse,
                                          REAL total, light_tensor *gx, bool add)
 {
-    double all = NAME(weight_sum)(c);
-#pragma omp parallel for schedule(static) if (c->rows * c->classes >= LIGHT_PARALLEL_MIN)
-    for (int64_t row = 0; row < c->rows; row++) {
-        int64_t y = target_at(c->target, row);
-        if (y != c->attrs->ignore_index) NAME(cross_entropy_row_backward)
-        (c, gx, add, row, y, NAME(row_gradient)(c, g, total, row), all, lse[row]);
-        else if (!add) NAME(clear_row)(c, gx, row);
-    }
+    NAME(class_gradient) job = {c, g, lse, total, gx, add, NAME(weight_sum)(c)};
+
+    light_team_each(c->rows * c->classes >= LIGHT_PARALLEL_MIN, c->rows, NAME(cross_entropy_gradient), &job);
+}
+
+static void NAME(nll_gradient)(void *context, int64_t row, int rank)
+{
+    const NAME(class_gradient) *job = context;
+    const class_rows *c = job->c;
+    const REAL *w = c->weight;
+    light_tensor *gx = job->gx;
+    int64_t y = target_at(c->target, row), size = light_element_size(gx->dtype);
+
+    (void)rank;
+    if (!job->add) NAME(clear_row)(c, gx, row);
+    if (y == c->attrs->ignore_index) return;
+    REAL value = (REAL)(-(w ? (double)w[y] : 1) * NAME(row_gradient)(c, job->g, job->total, row));
+    NAME(store)(gx->dtype, gx->data + (row * gx->strides[0] + y) * size, 1, &value, job->add);
 }
 
 static void NAME(nll_backward)(const class_rows *c, const light_tensor *g, REAL total, light_tensor *gx,
                                bool add)
 {
-    const REAL *w = c->weight;
-    int64_t size = light_element_size(gx->dtype);
-#pragma omp parallel for schedule(static) if (c->rows * c->classes >= LIGHT_PARALLEL_MIN)
-    for (int64_t row = 0; row < c->rows; row++) {
-        int64_t y = target_at(c->target, row);
-        if (!add) NAME(clear_row)(c, gx, row);
-        if (y == c->attrs->ignore_index) continue;
-        REAL value = (REAL)(-(w ? (double)w[y] : 1) * NAME(row_gradient)(c, g, total, row));
-        NAME(store)(gx->dtype, gx->data + (row * gx->strides[0] + y) * size, 1, &value, add);
+    NAME(class_gradient) job = {.c = c, .g = g, .total = total, .gx = gx, .add = add};
+
+    light_team_each(c->rows * c->classes >= LIGHT_PARALLEL_MIN, c->rows, NAME(nll_gradient), &job);
+}
+
+typedef struct NAME(hits) {
+    const class_rows *c;
+    atomic_llong count;
+} NAME(hits);
+
+static void NAME(row_hit)(void *context, int64_t row, int rank)
+{
+    NAME(hits) *hits = context;
+    const class_rows *c = hits->c;
+    REAL room[BLOCK], best = -INFINITY;
+    int64_t at = 0;
+
+    (void)rank;
+    for (int64_t i = 0; i < c->classes; i += BLOCK) {
+        int64_t n = block_length(c->classes - i);
+        const REAL *x = NAME(load)(c->x->dtype, scores_at(c, row, i), n, room);
+        REAL max = NAME(block_max)(x, n, best);
+        if (!(max > best)) continue;
+        for (int64_t j = n - 1; j >= 0; j--)
+            if (x[j] == max) at = i + j;
+        best = max;
     }
+    if (at == target_at(c->target, row)) atomic_fetch_add_explicit(&hits->count, 1, memory_order_relaxed);
 }
 
 static int64_t NAME(count_hits)(const class_rows *c)
 {
-    int64_t hits = 0;
-#pragma omp parallel for schedule(static) reduction(+ : hits) if (c->rows * c->classes >= LIGHT_PARALLEL_MIN)
-    for (int64_t row = 0; row < c->rows; row++) {
-        REAL room[BLOCK], best = -INFINITY;
-        int64_t at = 0;
-        for (int64_t i = 0; i < c->classes; i += BLOCK) {
-            int64_t n = block_length(c->classes - i);
-            const REAL *x = NAME(load)(c->x->dtype, scores_at(c, row, i), n, room);
-            REAL max = NAME(block_max)(x, n, best);
-            if (!(max > best)) continue;
-            for (int64_t j = n - 1; j >= 0; j--)
-                if (x[j] == max) at = i + j;
-            best = max;
-        }
-        hits += at == target_at(c->target, row);
-    }
-    return hits;
+    NAME(hits) hits = {.c = c};
+
+    light_team_each(c->rows * c->classes >= LIGHT_PARALLEL_MIN, c->rows, NAME(row_hit), &hits);
+    return hits.count;
 }

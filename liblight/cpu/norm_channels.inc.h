@@ -128,12 +128,23 @@ static void NAME(unit)(const channel_norm *job, int64_t unit, int64_t strip)
     }
 }
 
+static int64_t NAME(unit_strips)(const channel_norm *job)
+{
+    return (job->channels + job->strip - 1) / job->strip;
+}
+
+static void NAME(each_unit)(void *context, int64_t i, int rank)
+{
+    int64_t strips = NAME(unit_strips)(context);
+
+    (void)rank;
+    NAME(unit)(context, i / strips, i % strips);
+}
+
 static void NAME(all_units)(const channel_norm *job)
 {
-    int64_t strips = (job->channels + job->strip - 1) / job->strip;
-
-#pragma omp parallel for schedule(static) if (job->x->numel >= LIGHT_PARALLEL_MIN)
-    for (int64_t i = 0; i < job->units * strips; i++) NAME(unit)(job, i / strips, i % strips);
+    light_team_each(job->x->numel >= LIGHT_PARALLEL_MIN, job->units * NAME(unit_strips)(job), NAME(each_unit),
+                    (void *)job);
 }
 
 /* ---- the pass that writes: result = first a + (x - mean) b + c ------------ */
@@ -207,26 +218,44 @@ static void NAME(write_strip)(const channel_norm *job, int64_t n, int64_t from, 
     }
 }
 
+static void NAME(each_run)(void *context, int64_t i, int rank)
+{
+    const channel_norm *job = context;
+
+    (void)rank;
+    NAME(write_run)(job, i / job->channels, i % job->channels);
+}
+
+/* How strips of channels are written: parts within an image for group norm; batch norm cares for no borders between
+ * images. */
+typedef struct NAME(strip_parts) {
+    const channel_norm *job;
+    int64_t strips, spots, parts;
+} NAME(strip_parts);
+
+static void NAME(each_strip)(void *context, int64_t i, int rank)
+{
+    const NAME(strip_parts) *p = context;
+    int64_t body = i / p->strips / p->parts, part = i / p->strips % p->parts;
+
+    (void)rank;
+    NAME(write_strip)
+    (p->job, body, body * p->spots + light_part_at(p->spots, p->parts, part),
+     body * p->spots + light_part_at(p->spots, p->parts, part + 1), i % p->strips * WIDTH);
+}
+
 static void NAME(write_all)(const channel_norm *job)
 {
-    int64_t images = job->x->shape[0];
+    bool pays = job->x->numel >= LIGHT_PARALLEL_MIN;
+    int64_t images = job->x->shape[0], bodies = job->groups ? images : 1;
+    NAME(strip_parts)
+    p = {job, (job->channels + WIDTH - 1) / WIDTH, images * job->pixels / bodies, 0};
 
-    if (!job->side_by_side) {
-#pragma omp parallel for schedule(static) if (job->x->numel >= LIGHT_PARALLEL_MIN)
-        for (int64_t i = 0; i < images * job->channels; i++)
-            NAME(write_run)(job, i / job->channels, i % job->channels);
-        return;
-    }
-    /* Parts within an image for group norm; batch norm cares for no borders between images. */
-    int64_t strips = (job->channels + WIDTH - 1) / WIDTH, bodies = job->groups ? images : 1;
-    int64_t spots = images * job->pixels / bodies, parts = light_part_count(spots, 64, 256);
-#pragma omp parallel for schedule(static) if (job->x->numel >= LIGHT_PARALLEL_MIN)
-    for (int64_t i = 0; i < bodies * parts * strips; i++) {
-        int64_t body = i / strips / parts, part = i / strips % parts;
-        NAME(write_strip)
-        (job, body, body * spots + light_part_at(spots, parts, part),
-         body * spots + light_part_at(spots, parts, part + 1), i % strips * WIDTH);
-    }
+    p.parts = light_part_count(p.spots, 64, 256);
+    if (job->side_by_side)
+        light_team_each(pays, bodies * p.parts * p.strips, NAME(each_strip), &p);
+    else
+        light_team_each(pays, images * job->channels, NAME(each_run), (void *)job);
 }
 
 /* ---- batch norm ----------------------------------------------------------- */

@@ -58,16 +58,20 @@ static void NAME(normalize_row)(const row_norm *job, int64_t row, REAL mean, REA
     }
 }
 
-static void NAME(row_norm)(const row_norm *job)
+static void NAME(each_row)(void *context, int64_t row, int rank)
 {
+    const row_norm *job = context;
     REAL *mean = job->mean ? (REAL *)job->mean->data : NULL, *rstd = (REAL *)job->rstd->data;
 
-#pragma omp parallel for schedule(static) if (job->x->numel >= LIGHT_PARALLEL_MIN)
-    for (int64_t row = 0; row < job->rows; row++) {
-        const char *x = at(job->x, row * job->attrs->n);
-        NAME(row_statistics)(job->x, x, job->attrs, mean ? &mean[row] : NULL, &rstd[row]);
-        NAME(normalize_row)(job, row, mean ? mean[row] : 0, rstd[row]);
-    }
+    (void)rank;
+    NAME(row_statistics)
+    (job->x, at(job->x, row * job->attrs->n), job->attrs, mean ? &mean[row] : NULL, &rstd[row]);
+    NAME(normalize_row)(job, row, mean ? mean[row] : 0, rstd[row]);
+}
+
+static void NAME(row_norm)(const row_norm *job)
+{
+    light_team_each(job->x->numel >= LIGHT_PARALLEL_MIN, job->rows, NAME(each_row), (void *)job);
 }
 
 /* The sums of h = gy w and of h xhat over a row; adds gy xhat to gw and gy to gb on the way. */
@@ -144,28 +148,42 @@ static void NAME(join_chunks)(const REAL *parts, int64_t chunks, int64_t stride,
     }
 }
 
-static light_status NAME(row_norm_backward)(const row_norm *job)
+/* Rows are shared out in chunks, each with sums of its own for gw and gb. */
+typedef struct NAME(row_chunks) {
+    const row_norm *job;
+    REAL *parts;
+    int64_t chunks;
+} NAME(row_chunks);
+
+static void NAME(each_chunk)(void *context, int64_t chunk, int rank)
 {
+    const NAME(row_chunks) *c = context;
+    const row_norm *job = c->job;
     const REAL *mean = job->mean ? (const REAL *)job->mean->data : NULL,
                *rstd = (const REAL *)job->rstd->data;
+    int64_t n = job->attrs->n, end = light_part_at(job->rows, c->chunks, chunk + 1);
+    REAL *gw = job->gw ? c->parts + chunk * 2 * n : NULL, *gb = job->gb ? c->parts + chunk * 2 * n + n : NULL;
+
+    (void)rank;
+    if (gw) memset(gw, 0, (size_t)n * sizeof *gw);
+    if (gb) memset(gb, 0, (size_t)n * sizeof *gb);
+    for (int64_t row = light_part_at(job->rows, c->chunks, chunk); row < end; row++) {
+        double sums[2];
+        NAME(row_sums)(job, row, mean ? mean[row] : 0, rstd[row], gw, gb, sums);
+        if (job->gx) NAME(row_gradient)(job, row, mean ? mean[row] : 0, rstd[row], sums);
+    }
+}
+
+static light_status NAME(row_norm_backward)(const row_norm *job)
+{
     int64_t n = job->attrs->n, chunks = light_part_count(job->rows, 8, 32);
     REAL *parts = job->gw || job->gb
                       ? light_cpu_scratch(LIGHT_SCRATCH_KERNEL, (size_t)(chunks * 2 * n) * sizeof *parts)
                       : NULL;
 
     if (!parts && (job->gw || job->gb)) return LIGHT_ERR_MEMORY;
-#pragma omp parallel for schedule(static) if (job->x->numel >= LIGHT_PARALLEL_MIN)
-    for (int64_t chunk = 0; chunk < chunks; chunk++) {
-        REAL *gw = job->gw ? parts + chunk * 2 * n : NULL, *gb = job->gb ? parts + chunk * 2 * n + n : NULL;
-        if (gw) memset(gw, 0, (size_t)n * sizeof *gw);
-        if (gb) memset(gb, 0, (size_t)n * sizeof *gb);
-        for (int64_t row = light_part_at(job->rows, chunks, chunk);
-             row < light_part_at(job->rows, chunks, chunk + 1); row++) {
-            double sums[2];
-            NAME(row_sums)(job, row, mean ? mean[row] : 0, rstd[row], gw, gb, sums);
-            if (job->gx) NAME(row_gradient)(job, row, mean ? mean[row] : 0, rstd[row], sums);
-        }
-    }
+    NAME(row_chunks) c = {job, parts, chunks};
+    light_team_each(job->x->numel >= LIGHT_PARALLEL_MIN, chunks, NAME(each_chunk), &c);
     if (job->gw) NAME(join_chunks)(parts, chunks, 2 * n, n, job->gw, job->add[1]);
     if (job->gb) NAME(join_chunks)(parts + n, chunks, 2 * n, n, job->gb, job->add[2]);
     return LIGHT_OK;

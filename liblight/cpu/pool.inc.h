@@ -218,31 +218,41 @@ static void NAME(backward_plane)(const pool *p, int64_t n, int64_t c)
 
 /* ---- the whole ------------------------------------------------------------ */
 
+static void NAME(forward_part)(void *context, int64_t i, int rank)
+{
+    const pool *p = context;
+
+    (void)rank;
+    if (p->channels)
+        NAME(channels_row)(p, p->y, i, p->max ? NAME(max_pixel) : NAME(avg_pixel));
+    else
+        NAME(forward_plane)(p, i / p->y->shape[1], i % p->y->shape[1]);
+}
+
+static void NAME(backward_part)(void *context, int64_t i, int rank)
+{
+    const pool *p = context;
+
+    (void)rank;
+    if (p->channels)
+        NAME(channels_row)(p, p->x, i, NAME(gradient_pixel));
+    else
+        NAME(backward_plane)(p, i / p->x->shape[1], i % p->x->shape[1]);
+}
+
+/* Rows of all images, or planes. */
+static void NAME(each_part)(const pool *p, const light_tensor *over, light_task_each fn)
+{
+    light_team_each(p->x->numel >= LIGHT_PARALLEL_MIN, over->shape[0] * over->shape[p->channels ? 2 : 1], fn,
+                    (void *)p);
+}
+
 static void NAME(pool_forward)(const pool *p)
 {
-    int64_t rows = p->y->shape[0] * p->y->shape[2], planes = p->y->shape[0] * p->y->shape[1];
-    bool parallel = p->x->numel >= LIGHT_PARALLEL_MIN;
-
-    if (p->channels) {
-#pragma omp parallel for schedule(static) if (parallel)
-        for (int64_t row = 0; row < rows; row++)
-            NAME(channels_row)(p, p->y, row, p->max ? NAME(max_pixel) : NAME(avg_pixel));
-    } else {
-#pragma omp parallel for schedule(static) if (parallel)
-        for (int64_t i = 0; i < planes; i++) NAME(forward_plane)(p, i / p->y->shape[1], i % p->y->shape[1]);
-    }
+    NAME(each_part)(p, p->y, NAME(forward_part));
 }
 
 static void NAME(pool_backward)(const pool *p)
 {
-    int64_t rows = p->x->shape[0] * p->x->shape[2], planes = p->x->shape[0] * p->x->shape[1];
-    bool parallel = p->x->numel >= LIGHT_PARALLEL_MIN;
-
-    if (p->channels) {
-#pragma omp parallel for schedule(static) if (parallel)
-        for (int64_t row = 0; row < rows; row++) NAME(channels_row)(p, p->x, row, NAME(gradient_pixel));
-    } else {
-#pragma omp parallel for schedule(static) if (parallel)
-        for (int64_t i = 0; i < planes; i++) NAME(backward_plane)(p, i / p->x->shape[1], i % p->x->shape[1]);
-    }
+    NAME(each_part)(p, p->x, NAME(backward_part));
 }

@@ -45,6 +45,20 @@ static void NAME(rotate_position)(const rope *r, int64_t t, int64_t first, int64
      cosine, sine);
 }
 
+typedef struct NAME(pairs) {
+    const rope *r;
+    const double *frequencies;
+    int64_t first, n;
+} NAME(pairs);
+
+static void NAME(each_position)(void *context, int64_t t, int rank)
+{
+    const NAME(pairs) *p = context;
+
+    (void)rank;
+    NAME(rotate_position)(p->r, t, p->first, p->n, p->frequencies);
+}
+
 static void NAME(rope)(const rope *r, double base)
 {
     for (int64_t first = 0; first < r->width / 2; first += PAIRS) {
@@ -52,7 +66,7 @@ static void NAME(rope)(const rope *r, double base)
         double frequencies[PAIRS];
         for (int64_t i = 0; i < n; i++)
             frequencies[i] = pow(base, -2.0 * (double)(first + i) / (double)r->width);
-#pragma omp parallel for schedule(static) if (r->x->numel >= LIGHT_PARALLEL_MIN)
-        for (int64_t t = 0; t < r->positions; t++) NAME(rotate_position)(r, t, first, n, frequencies);
+        NAME(pairs) p = {r, frequencies, first, n};
+        light_team_each(r->x->numel >= LIGHT_PARALLEL_MIN, r->positions, NAME(each_position), &p);
     }
 }

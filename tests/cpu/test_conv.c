@@ -2,9 +2,9 @@
 /* Convolutions of the CPU backend against sums in double: all passes, dtypes and both implementations. */
 #include "cpu/once/conv.h"
 #include "cpu/once/gemm.h"
+#include "cpu/once/team.h"
 
 #include <math.h>
-#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -303,33 +303,33 @@ static void test_threads_give_the_same_bits(void **state)
         shape(7, 1, 28, 6, 5, 1, 2, 1, 1),    shape(9, 16, 12, 16, 1, 1, 0, 1, 1),
         shape(8, 3, 20, 32, 3, 1, 1, 1, 1),   shape(4, 64, 4, 256, 3, 1, 1, 1, 1),
     };
-    const int threads = omp_get_max_threads();
+    const int threads = light_team_size();
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int d = 0; d < 4; d++)
             for (int pass = 0; pass < 3; pass++) {
                 problem p = new_problem(shapes[i], dtypes[d], dtypes[d]);
                 buffer *out = result_of(&p, (light_conv_pass)pass);
-                omp_set_num_threads(1);
+                light_set_num_threads(1);
                 run(&p, (light_conv_pass)pass, false, false);
                 buffer first = copy_buffer(out);
                 memcpy(first.block, out->block, block_bytes(out));
                 for (int n = 2; n <= 5; n++) {
                     memset(out->data, 0x77, (size_t)out->count * light_dtype_size(out->dtype));
-                    omp_set_num_threads(n);
+                    light_set_num_threads(n);
                     run(&p, (light_conv_pass)pass, false, false);
                     assert_memory_equal(out->block, first.block, block_bytes(out));
                 }
                 free_buffer(&first);
                 free_problem(&p);
             }
-    omp_set_num_threads(threads);
+    light_set_num_threads(threads);
 }
 
 /* Primitives made while one number of threads was set must not change what another number computes. */
 static void test_threads_of_the_first_call_do_not_matter(void **state)
 {
     (void)state;
-    const int threads = omp_get_max_threads();
+    const int threads = light_team_size();
     problem p[2];
     for (int i = 0; i < 2; i++) {
         random_state = 5;
@@ -339,7 +339,7 @@ static void test_threads_of_the_first_call_do_not_matter(void **state)
     buffer results[2][2];
     for (int i = 0; i < 2; i++)
         for (int k = 0; k < 2; k++) {
-            omp_set_num_threads(1 + (i + k) % 2 * 2);
+            light_set_num_threads(1 + (i + k) % 2 * 2);
             run(&p[i], LIGHT_CONV_BACKWARD_WEIGHT, false, false);
             results[i][k] = copy_buffer(&p[i].w);
         }
@@ -348,13 +348,13 @@ static void test_threads_of_the_first_call_do_not_matter(void **state)
         free_buffer(&results[i][0]), free_buffer(&results[i][1]);
         free_problem(&p[i]);
     }
-    omp_set_num_threads(threads);
+    light_set_num_threads(threads);
 }
 
 static void test_column_sums(void **state)
 {
     (void)state;
-    const int threads = omp_get_max_threads();
+    const int threads = light_team_size();
     static const int64_t sizes[][2] = {{0, 3}, {1, 1}, {5, 7}, {1000, 10}, {333, 257}, {70000, 3}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int d = 0; d < 4; d++)
@@ -362,12 +362,12 @@ static void test_column_sums(void **state)
                 const int64_t m = sizes[i][0], n = sizes[i][1];
                 buffer x = new_buffer(dtypes[d], m * n), start = new_buffer(dtypes[d], n),
                        one = copy_buffer(&start);
-                omp_set_num_threads(1);
+                light_set_num_threads(1);
                 assert_int_equal(
                     light_cpu_column_sums(m, n, dtypes[d], x.data, one.data, dtypes[d], accumulate),
                     LIGHT_OK);
                 buffer many = copy_buffer(&start);
-                omp_set_num_threads(3);
+                light_set_num_threads(3);
                 assert_int_equal(
                     light_cpu_column_sums(m, n, dtypes[d], x.data, many.data, dtypes[d], accumulate),
                     LIGHT_OK);
@@ -382,7 +382,7 @@ static void test_column_sums(void **state)
                 }
                 free_buffer(&x), free_buffer(&start), free_buffer(&one), free_buffer(&many);
             }
-    omp_set_num_threads(threads);
+    light_set_num_threads(threads);
 }
 
 int main(void)

@@ -2,11 +2,11 @@
 /* Kernels over flat buffers in every dtype: sums of squares, scaling, limits, finiteness, optimizers; and random numbers
  * element by element. */
 #include "base/philox.h"
+#include "cpu/once/team.h"
 #include "tensor/device.h"
 
 #include <float.h>
 #include <math.h>
-#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -81,13 +81,13 @@ static void test_sums_do_not_depend_on_threads(void **state)
     double *x = wave(N), sums[3];
     for (int i = 0; i < N; i++) x[i] = sin(i);
     light_tensor *t = make(LIGHT_F32, N, x), *out = make(LIGHT_F64, 1, NULL);
-    int before = omp_get_max_threads();
+    int before = light_team_size();
     for (int threads = 1; threads <= 3; threads++) {
-        omp_set_num_threads(threads);
+        light_set_num_threads(threads);
         run(LIGHT_KERNEL_SUM_SQUARES, (light_kernel_args){.in = {t}, .out = {out}});
         sums[threads - 1] = *(double *)light_data(out);
     }
-    omp_set_num_threads(before);
+    light_set_num_threads(before);
     assert_true(sums[0] == sums[1] && sums[1] == sums[2]);
     light_tensor_free(t);
     light_tensor_free(out);

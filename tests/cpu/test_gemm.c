@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Matrix products of the CPU backend against sums in double, for every instruction set that this machine has. */
 #include "cpu/once/gemm.h"
+#include "cpu/once/team.h"
 
 #include <math.h>
-#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -345,20 +345,20 @@ static void test_threads_give_the_same_bits(void **state)
         {.m = 128, .n = 256, .k = 64, .batch = 3, .trans_b = true},
         {.m = 100, .n = 100, .k = 100, .batch = 3, .sum_c = true},
     };
-    const int threads = omp_get_max_threads();
+    const int threads = light_team_size();
     for (size_t i = 0; i < sizeof setups / sizeof *setups; i++)
         for (int d = 0; d < DTYPES; d++) {
             setup s = setups[i];
             s.in = dtypes[d].in, s.out = dtypes[d].out;
             problem p = new_problem(&s);
             buffer start = copy_buffer(&p.c);
-            omp_set_num_threads(1);
+            light_set_num_threads(1);
             assert_int_equal(light_cpu_gemm(&p.args), LIGHT_OK);
             for (int n = 2; n <= 5; n++) {
                 buffer again = copy_buffer(&start);
                 light_gemm_args g = p.args;
                 g.c = again.data;
-                omp_set_num_threads(n);
+                light_set_num_threads(n);
                 assert_int_equal(light_cpu_gemm(&g), LIGHT_OK);
                 assert_memory_equal(again.block, p.c.block, block_bytes(&again));
                 free(again.block);
@@ -366,7 +366,7 @@ static void test_threads_give_the_same_bits(void **state)
             free(start.block);
             free_problem(&p);
         }
-    omp_set_num_threads(threads);
+    light_set_num_threads(threads);
 }
 
 int main(void)

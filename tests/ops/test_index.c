@@ -2,7 +2,7 @@
 /* Elements found by index. */
 #include "support/op_check.h"
 
-#include <omp.h>
+#include "cpu/once/team.h"
 
 static light_tensor *apply_gather(light_step *s, light_tensor **in, const void *user)
 {
@@ -114,11 +114,11 @@ static void same_bits_for_any_threads(void **state)
 {
     enum { ROWS = 3000, WIDTH = 40, PLACES = 7 };
     static float first[2][PLACES * WIDTH], again[2][PLACES * WIDTH];
-    int most = omp_get_max_threads();
+    int most = light_team_size();
     (void)state;
     for (int threads = 1; threads <= 4; threads += 3) {
         light_step *s = new_step();
-        omp_set_num_threads(threads);
+        light_set_num_threads(threads);
         light_tensor *places = light_randint(s, 0, PLACES, LIGHT_SHAPE(ROWS), LIGHT_I64);
         light_tensor *g = light_randn(s, LIGHT_SHAPE(ROWS, WIDTH), LIGHT_F32);
         for (int k = 0; k < 2; k++) {
@@ -139,7 +139,7 @@ static void same_bits_for_any_threads(void **state)
         }
         light_step_free(s);
     }
-    omp_set_num_threads(most);
+    light_set_num_threads(most);
 }
 
 int main(void)

@@ -3,9 +3,9 @@
 #include "support/op_check.h"
 
 #include "base/philox.h"
+#include "cpu/once/team.h"
 #include "tensor/device.h"
 
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,11 +101,11 @@ static void whole_numbers(void **state)
 static void repeats_by_key(void **state)
 {
     static float first[2][MANY], again[2][MANY], other[MANY];
-    int most = omp_get_max_threads();
+    int most = light_team_size();
     (void)state;
     for (int threads = 1; threads <= 3; threads += 2) {
         light_step *s = new_step();
-        omp_set_num_threads(threads);
+        light_set_num_threads(threads);
         for (int k = 0; k < 2; k++) {
             light_tensor *x = k ? light_randn(s, LIGHT_SHAPE(MANY / 10, 10), LIGHT_F32)
                                 : light_rand(s, LIGHT_SHAPE(MANY), LIGHT_F32);
@@ -125,7 +125,7 @@ static void repeats_by_key(void **state)
         light_step_free(s);
     }
     assert_memory_equal(first, again, sizeof first);
-    omp_set_num_threads(most);
+    light_set_num_threads(most);
 }
 
 /* The fast normal numbers are those of base/philox within rounding. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "support/opcheck.h"
 
+#include "cpu/once/team.h"
 #include "tensor/tensor.h"
 
 #include <math.h>
-#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -259,11 +259,11 @@ void opcheck_all(const opcheck *check, const double *expected, int64_t n)
 
 void opcheck_threads(const opcheck *check)
 {
-    int before = omp_get_max_threads();
+    int before = light_team_size();
     run first = {0};
 
     for (int threads = 1; threads <= 3; threads++) {
-        omp_set_num_threads(threads);
+        light_set_num_threads(threads);
         run r = run_once(check, LIGHT_F32, false, 1);
         for (int i = 0; threads > 1 && i < r.n; i++)
             if (check->in[i].grad)
@@ -277,7 +277,7 @@ void opcheck_threads(const opcheck *check)
         end_run(&r);
     }
     end_run(&first);
-    omp_set_num_threads(before);
+    light_set_num_threads(before);
 }
 
 void opcheck_fails(const opcheck *check, light_dtype dtype, light_status status, const char *text)

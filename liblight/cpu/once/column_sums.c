@@ -4,6 +4,7 @@
 #include "cpu/once/conv.h"
 #include "cpu/once/gemm.h"
 #include "cpu/once/scratch.h"
+#include "cpu/once/team.h"
 
 enum { PARTS = 16, RUN = 64, LEAST = 16384 };
 
@@ -37,6 +38,28 @@ static void sum_16_bit(int64_t rows, int64_t n, light_dtype dtype, const uint16_
     }
 }
 
+typedef struct {
+    int64_t m, n, parts, row; /* row: bytes of a row in the work memory */
+    light_dtype dtype;
+    const char *x;
+    char *work;
+} partial_sums;
+
+static void sum_part(void *context, int64_t p, int rank)
+{
+    const partial_sums *s = context;
+    const int64_t n = s->n, first = s->m * p / s->parts, rows = s->m * (p + 1) / s->parts - first;
+    char *sum = s->work + p * s->row, *run = sum + s->parts * s->row, *wide = run + s->parts * s->row;
+    const char *from = s->x + first * n * (int64_t)light_dtype_size(s->dtype);
+    (void)rank;
+    if (s->dtype == LIGHT_F64)
+        sum_double(rows, n, (const double *)from, (double *)run, (double *)sum);
+    else if (s->dtype == LIGHT_F32)
+        sum_float(rows, n, (const float *)from, (float *)run, (float *)sum);
+    else
+        sum_16_bit(rows, n, s->dtype, (const uint16_t *)from, (float *)run, (float *)wide, (float *)sum);
+}
+
 light_status light_cpu_column_sums(int64_t m, int64_t n, light_dtype dtype, const void *x, void *out,
                                    light_dtype out_dtype, bool accumulate)
 {
@@ -46,18 +69,8 @@ light_status light_cpu_column_sums(int64_t m, int64_t n, light_dtype dtype, cons
     if (parts > m) parts = m > 0 ? m : 1;
     char *work = light_cpu_scratch(LIGHT_SCRATCH_SUMS, (size_t)(3 * parts * row));
     if (!work) return LIGHT_ERR_MEMORY;
-#pragma omp parallel for schedule(static) if (parts > 1)
-    for (int64_t p = 0; p < parts; p++) {
-        const int64_t first = m * p / parts, rows = m * (p + 1) / parts - first;
-        char *sum = work + p * row, *run = work + (parts + p) * row, *wide = work + (2 * parts + p) * row;
-        const char *from = (const char *)x + first * n * (int64_t)light_dtype_size(dtype);
-        if (dtype == LIGHT_F64)
-            sum_double(rows, n, (const double *)from, (double *)run, (double *)sum);
-        else if (dtype == LIGHT_F32)
-            sum_float(rows, n, (const float *)from, (float *)run, (float *)sum);
-        else
-            sum_16_bit(rows, n, dtype, (const uint16_t *)from, (float *)run, (float *)wide, (float *)sum);
-    }
+    partial_sums sums = {m, n, parts, row, dtype, x, work};
+    light_team_each(true, parts, sum_part, &sums);
     for (int64_t j = 0; j < n; j++) {
         double total = 0;
         for (int64_t p = 0; p < parts; p++)

@@ -9,8 +9,9 @@
 #include "cpu/once/gemm.h"
 #include "cpu/once/onednn.h"
 #include "cpu/once/scratch.h"
+#include "cpu/once/team.h"
 
-#include <omp.h>
+#include <stdatomic.h>
 #include <string.h>
 
 enum {
@@ -66,7 +67,7 @@ static bool cut(pieces *p, light_conv_pass pass, const light_conv_shape *s, bool
     const int64_t wanted = count_pieces(s, most);
     p->images = (s->n + wanted - 1) / wanted;
     p->pieces = (s->n + p->images - 1) / p->images;
-    p->threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+    p->threads = light_team_size();
     if (p->pieces == 1) p->threads = 1;
     light_conv_shape part = *s;
     for (int i = 0; i < 2; i++) {
@@ -118,33 +119,61 @@ static void add(light_dtype dtype, int64_t n, const void *from, void *to)
     }
 }
 
-/* Forward and data gradient: `in` and `out` have in_image and out_image elements for each image. */
-static light_status run_images(pieces *p, const light_conv_shape *s, light_conv_pass pass, const char *in,
-                               const void *bias, char *out, bool accumulate)
+/* What a pass over the pieces reads and writes. */
+typedef struct {
+    const pieces *p;
+    const light_conv_shape *s;
+    bool forward, accumulate;
+    const char *in, *other; /* other: the bias; or gy of a weight gradient */
+    char *out;
+    atomic_int status;
+} pass_job;
+
+static int64_t images_of(const pass_job *j, int64_t piece)
 {
+    const int64_t left = j->s->n - piece * j->p->images;
+    return left < j->p->images ? left : j->p->images;
+}
+
+static light_status run_pieces(pass_job *j, light_task_each fn)
+{
+    light_team_each(j->p->threads > 1, j->p->pieces, fn, j);
+    const light_status status = (light_status)j->status;
+    return status == LIGHT_OK ? status : light_fail(status, "conv2d: oneDNN failed");
+}
+
+static void run_piece(void *context, int64_t i, int rank)
+{
+    pass_job *j = context;
+    const pieces *p = j->p;
+    const light_conv_shape *s = j->s;
     const int64_t size = (int64_t)light_dtype_size(s->dtype), x = s->h * s->w * s->c,
                   y = s->oh * s->ow * s->o;
-    const bool forward = pass == LIGHT_CONV_FORWARD;
-    const int64_t in_image = forward ? x : y, out_image = forward ? y : x;
-    const size_t spare = accumulate ? align((size_t)(p->images * out_image * size)) : 0;
-    light_status status = LIGHT_OK;
-#pragma omp parallel for schedule(static) if (p->threads > 1)
-    for (int64_t i = 0; i < p->pieces; i++) {
-        const int thread = omp_get_thread_num();
-        const int64_t first = i * p->images, images = s->n - first < p->images ? s->n - first : p->images;
-        const int which = images < p->images;
-        char *from = (char *)(uintptr_t)in + first * in_image * size, *to = out + first * out_image * size;
-        char *target = accumulate ? p->extra + (size_t)thread * spare : to;
-        const light_status e =
-            light_onednn_conv_run(p->conv[which], thread, forward ? from : target, p->weights[which], bias,
-                                  forward ? target : from, p->work + (size_t)thread * p->work_bytes);
-        if (accumulate && e == LIGHT_OK) add(s->dtype, images * out_image, target, to);
-        if (e != LIGHT_OK) {
-#pragma omp atomic write
-            status = e;
-        }
-    }
-    return status == LIGHT_OK ? status : light_fail(status, "conv2d: oneDNN failed");
+    const int64_t in_image = j->forward ? x : y, out_image = j->forward ? y : x;
+    const int64_t first = i * p->images, images = images_of(j, i);
+    const size_t spare = align((size_t)(p->images * out_image * size));
+    const int which = images < p->images;
+    const char *from = j->in + first * in_image * size;
+    char *to = j->out + first * out_image * size,
+         *target = j->accumulate ? p->extra + (size_t)rank * spare : to;
+    const light_status e =
+        light_onednn_conv_run(p->conv[which], rank, j->forward ? from : target, p->weights[which], j->other,
+                              j->forward ? target : from, p->work + (size_t)rank * p->work_bytes);
+    if (j->accumulate && e == LIGHT_OK) add(s->dtype, images * out_image, target, to);
+    if (e != LIGHT_OK) j->status = (int)e;
+}
+
+static void run_weights(void *context, int64_t i, int rank)
+{
+    pass_job *j = context;
+    const pieces *p = j->p;
+    const light_conv_shape *s = j->s;
+    const int64_t size = (int64_t)light_dtype_size(s->dtype), first = i * p->images;
+    const light_status e = light_onednn_conv_run(
+        p->conv[images_of(j, i) < p->images], rank, j->in + first * s->h * s->w * s->c * size,
+        p->weights[0] + (size_t)i * p->weight_bytes, NULL, j->other + first * s->oh * s->ow * s->o * size,
+        p->work + (size_t)rank * p->work_bytes);
+    if (e != LIGHT_OK) j->status = (int)e;
 }
 
 /* ---- the passes for f32 and bf16 ----------------------------------------- */
@@ -180,15 +209,28 @@ static bool turns(light_conv_pass pass, const light_conv_shape *s, light_conv_sh
     return turned->padding[0] >= 0 && turned->padding[1] >= 0;
 }
 
+typedef struct {
+    const light_conv_shape *s;
+    const float *w;
+    float *turned;
+} turning;
+
+static void turn_channel(void *context, int64_t c, int rank)
+{
+    const turning *m = context;
+    const light_conv_shape *s = m->s;
+    const int64_t taps = s->kh * s->kw;
+    (void)rank;
+    for (int64_t o = 0; o < s->o; o++)
+        for (int64_t t = 0; t < taps; t++)
+            m->turned[(c * s->o + o) * taps + t] = m->w[(o * s->c + c) * taps + taps - 1 - t];
+}
+
 /* [o, c, kh kw] to [c, o, kh kw], with kh and kw backwards. */
 static void turn_weights(const light_conv_shape *s, const float *w, float *turned)
 {
-    const int64_t taps = s->kh * s->kw;
-#pragma omp parallel for schedule(static) if (s->c * s->o * taps > 65536)
-    for (int64_t c = 0; c < s->c; c++)
-        for (int64_t o = 0; o < s->o; o++)
-            for (int64_t t = 0; t < taps; t++)
-                turned[(c * s->o + o) * taps + t] = w[(o * s->c + c) * taps + taps - 1 - t];
+    turning m = {s, w, turned};
+    light_team_each(s->c * s->o * s->kh * s->kw > 65536, s->c, turn_channel, &m);
 }
 
 /* True when it was done here. */
@@ -209,19 +251,38 @@ static bool try_images(light_conv_pass pass, const light_conv_shape *s, const vo
     *status = prepare(&p, 2, extra);
     if (*status == LIGHT_OK && turn) turn_weights(s, w, (float *)p.extra);
     if (*status == LIGHT_OK) *status = pack(&p, turn ? p.extra : w);
-    if (*status == LIGHT_OK)
-        *status =
-            run_images(&p, turn ? &turned : s, turn ? LIGHT_CONV_FORWARD : pass, in, bias, out, accumulate);
+    if (*status != LIGHT_OK) return true;
+    pass_job job = {.p = &p,
+                    .s = turn ? &turned : s,
+                    .forward = turn || pass == LIGHT_CONV_FORWARD,
+                    .accumulate = accumulate,
+                    .in = in,
+                    .other = (const char *)bias,
+                    .out = out};
+    *status = run_pieces(&job, run_piece);
     return true;
+}
+
+typedef struct {
+    float *sums;
+    int64_t n, step, count;
+} piece_sums;
+
+enum { RUN = 1024 };
+
+static void sum_run(void *context, int64_t run, int rank)
+{
+    const piece_sums *s = context;
+    const int64_t from = run * RUN, to = from + RUN < s->n ? from + RUN : s->n;
+    (void)rank;
+    for (int64_t q = 1; q < s->count; q++)
+        for (int64_t j = from; j < to; j++) s->sums[j] += s->sums[q * s->step + j];
 }
 
 static void sum_pieces(float *sums, int64_t n, int64_t step, int64_t count)
 {
-    enum { RUN = 1024 };
-#pragma omp parallel for schedule(static) if (n * count > 65536)
-    for (int64_t i = 0; i < n; i += RUN)
-        for (int64_t q = 1; q < count; q++)
-            for (int64_t j = i; j < n && j < i + RUN; j++) sums[j] += sums[q * step + j];
+    piece_sums s = {sums, n, step, count};
+    light_team_each(n * count > 65536, (n + RUN - 1) / RUN, sum_run, &s);
 }
 
 /* gw is f32 here. */
@@ -229,31 +290,16 @@ static bool try_weights(const light_conv_shape *s, const void *gy, const void *x
                         light_status *status)
 {
     pieces p;
-    const int64_t size = (int64_t)light_dtype_size(s->dtype),
-                  bytes = s->o * (s->c / s->groups) * s->kh * s->kw * 4;
+    const int64_t bytes = s->o * (s->c / s->groups) * s->kh * s->kw * 4;
     int64_t most = GRADIENT_BYTES / (bytes ? bytes : 1);
     most = most < 2 ? 2 : most > MAX_PIECES / 2 ? MAX_PIECES / 2 : most;
     if (!for_onednn(LIGHT_CONV_BACKWARD_WEIGHT, s) || !cut(&p, LIGHT_CONV_BACKWARD_WEIGHT, s, false, most))
         return false;
     *status = prepare(&p, p.pieces, 0);
     if (*status != LIGHT_OK) return true;
-#pragma omp parallel for schedule(static) if (p.threads > 1)
-    for (int64_t i = 0; i < p.pieces; i++) {
-        const int thread = omp_get_thread_num();
-        const int64_t first = i * p.images, images = s->n - first < p.images ? s->n - first : p.images;
-        const light_status e = light_onednn_conv_run(
-            p.conv[images < p.images], thread, (const char *)x + first * s->h * s->w * s->c * size,
-            p.weights[0] + (size_t)i * p.weight_bytes, NULL,
-            (const char *)gy + first * s->oh * s->ow * s->o * size, p.work + (size_t)thread * p.work_bytes);
-        if (e != LIGHT_OK) {
-#pragma omp atomic write
-            *status = e;
-        }
-    }
-    if (*status != LIGHT_OK) {
-        light_fail(*status, "conv2d: oneDNN failed");
-        return true;
-    }
+    pass_job job = {.p = &p, .s = s, .in = x, .other = gy};
+    *status = run_pieces(&job, run_weights);
+    if (*status != LIGHT_OK) return true;
     sum_pieces((float *)p.weights[0], (int64_t)(light_onednn_conv_weight_bytes(p.conv[0]) / 4),
                (int64_t)(p.weight_bytes / 4), p.pieces);
     *status = light_onednn_conv_unpack(p.conv[0], p.weights[0], gw, accumulate);

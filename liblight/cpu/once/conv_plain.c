@@ -5,6 +5,7 @@
 
 #include "cpu/once/gemm.h"
 #include "cpu/once/scratch.h"
+#include "cpu/once/team.h"
 
 #include <string.h>
 
@@ -37,29 +38,44 @@ static light_status begin(plain *p, const light_conv_shape *s)
 }
 
 #define DEFINE_PERMUTE(T)                                                                                    \
-    /* [o, cg, kh kw] to [o, kh kw, cg], or back, then perhaps adding. */                                    \
-    static void permute_##T(int64_t o, int64_t cg, int64_t taps, const T *in, T *out, bool back, bool add)   \
+    /* [cg, kh kw] to [kh kw, cg], or back, then perhaps adding. */                                          \
+    static void permute_##T(int64_t cg, int64_t taps, const T *in, T *out, bool back, bool add)              \
     {                                                                                                        \
-        _Pragma("omp parallel for schedule(static) if (o * cg * taps > 65536)") for (                        \
-            int64_t i = 0; i < o; i++) for (int64_t t = 0; t < taps; t++) for (int64_t c = 0; c < cg; c++)   \
-        {                                                                                                    \
-            const int64_t plain_at = (i * cg + c) * taps + t, ours = (i * taps + t) * cg + c;                \
-            if (!back)                                                                                       \
-                out[ours] = in[plain_at];                                                                    \
-            else                                                                                             \
-                out[plain_at] = add ? out[plain_at] + in[ours] : in[ours];                                   \
-        }                                                                                                    \
+        for (int64_t t = 0; t < taps; t++)                                                                   \
+            for (int64_t c = 0; c < cg; c++) {                                                               \
+                if (!back)                                                                                   \
+                    out[t * cg + c] = in[c * taps + t];                                                      \
+                else                                                                                         \
+                    out[c * taps + t] = add ? out[c * taps + t] + in[t * cg + c] : in[t * cg + c];           \
+            }                                                                                                \
     }
 DEFINE_PERMUTE(float)
 DEFINE_PERMUTE(double)
 
+/* Weights [o, cg, kh kw] to [o, kh kw, cg], or back. */
+typedef struct {
+    const plain *p;
+    const char *in;
+    char *out;
+    bool back, add;
+} permutation;
+
+static void permute_one(void *context, int64_t i, int rank)
+{
+    const permutation *m = context;
+    const plain *p = m->p;
+    const int64_t taps = p->s->kh * p->s->kw, at = i * p->cg * taps * p->size;
+    (void)rank;
+    if (p->size == 4)
+        permute_float(p->cg, taps, (const float *)(m->in + at), (float *)(m->out + at), m->back, m->add);
+    else
+        permute_double(p->cg, taps, (const double *)(m->in + at), (double *)(m->out + at), m->back, m->add);
+}
+
 static void permute(const plain *p, const void *in, void *out, bool back, bool add)
 {
-    const int64_t taps = p->s->kh * p->s->kw;
-    if (p->size == 4)
-        permute_float(p->s->o, p->cg, taps, in, out, back, add);
-    else
-        permute_double(p->s->o, p->cg, taps, in, out, back, add);
+    permutation m = {p, in, out, back, add};
+    light_team_each(p->s->o * p->cg * p->s->kh * p->s->kw > 65536, p->s->o, permute_one, &m);
 }
 
 /* Copies the windows of one row of output pixels. */
@@ -80,15 +96,31 @@ static void window_row(const plain *p, const char *image, int64_t y, char *to)
         }
 }
 
-/* `columns` of `images` images from `first`, of one group. */
-static void fill_columns(const plain *p, const char *x, int64_t first, int64_t images, int64_t group)
+/* `columns` of images from `first`, of one group. */
+typedef struct {
+    const plain *p;
+    const char *x;
+    char *gx;
+    int64_t first, group;
+    bool add;
+} columns;
+
+static void fill_row(void *context, int64_t r, int rank)
 {
+    const columns *c = context;
+    const plain *p = c->p;
     const light_conv_shape *s = p->s;
     const int64_t image = s->h * s->w * s->c * p->size, row = s->ow * p->window * p->size;
-#pragma omp parallel for schedule(static) if (images * s->oh * row > 65536)
-    for (int64_t r = 0; r < images * s->oh; r++)
-        window_row(p, x + (first + r / s->oh) * image + group * p->cg * p->size, r % s->oh,
-                   p->columns + r * row);
+    (void)rank;
+    window_row(p, c->x + (c->first + r / s->oh) * image + c->group * p->cg * p->size, r % s->oh,
+               p->columns + r * row);
+}
+
+static void fill_columns(const plain *p, const char *x, int64_t first, int64_t images, int64_t group)
+{
+    columns c = {.p = p, .x = x, .first = first, .group = group};
+    const int64_t rows = images * p->s->oh;
+    light_team_each(rows * p->s->ow * p->window * p->size > 65536, rows, fill_row, &c);
 }
 
 #define DEFINE_GATHER(T)                                                                                     \
@@ -112,19 +144,26 @@ static void fill_columns(const plain *p, const char *x, int64_t first, int64_t i
 DEFINE_GATHER(float)
 DEFINE_GATHER(double)
 
-static void gather_columns(const plain *p, char *gx, int64_t first, int64_t images, int64_t group, bool add)
+static void gather_row(void *context, int64_t r, int rank)
 {
+    const columns *c = context;
+    const plain *p = c->p;
     const light_conv_shape *s = p->s;
     const int64_t row = s->w * s->c * p->size, image = s->oh * s->ow * p->window * p->size;
-#pragma omp parallel for schedule(static) if (images * image > 65536)
-    for (int64_t r = 0; r < images * s->h; r++) {
-        const void *from = p->columns + r / s->h * image;
-        void *to = gx + (first * s->h + r) * row + group * p->cg * p->size;
-        if (p->size == 4)
-            gather_float(p, from, r % s->h, to, add);
-        else
-            gather_double(p, from, r % s->h, to, add);
-    }
+    const void *from = p->columns + r / s->h * image;
+    void *to = c->gx + (c->first * s->h + r) * row + c->group * p->cg * p->size;
+    (void)rank;
+    if (p->size == 4)
+        gather_float(p, from, r % s->h, to, c->add);
+    else
+        gather_double(p, from, r % s->h, to, c->add);
+}
+
+static void gather_columns(const plain *p, char *gx, int64_t first, int64_t images, int64_t group, bool add)
+{
+    columns c = {.p = p, .gx = gx, .first = first, .group = group, .add = add};
+    const int64_t image = p->s->oh * p->s->ow * p->window * p->size;
+    light_team_each(images * image > 65536, images * p->s->h, gather_row, &c);
 }
 
 light_status light_conv_plain_forward(const light_conv_shape *s, const void *x, const void *w,

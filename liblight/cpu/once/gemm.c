@@ -9,8 +9,8 @@
 #include "cpu/gemm_kernels.h"
 #include "cpu/once/backend.h"
 #include "cpu/once/scratch.h"
+#include "cpu/once/team.h"
 
-#include <omp.h>
 #include <stddef.h>
 
 extern const light_gemm_kernels light_gemm_kernels_generic;
@@ -19,10 +19,11 @@ extern const light_gemm_kernels light_gemm_kernels_avx2, light_gemm_kernels_avx5
 #endif
 
 enum {
-    KC_BYTES = 2048,          /* depth of a packed block, in bytes of one row */
-    NC = 1024,                /* columns of B packed at a time */
-    A_BYTES = 12 << 20,       /* at most this much of A packed at a time */
-    L2_BYTES = 480 << 10,     /* of packed A that one thread runs over for every column panel */
+    KC_BYTES = 2048,      /* depth of a packed block, in bytes of one row */
+    NC = 1024,            /* columns of B packed at a time */
+    A_BYTES = 12 << 20,   /* at most this much of A packed at a time */
+    L2_BYTES = 480 << 10, /* of packed A that one thread runs over for every column panel */
+    MACS_PER_WAIT = 1000, /* a nanosecond of waiting for the other threads for so much work: a tenth of it */
     MACS_PER_THREAD = 400000, /* below this much work another thread costs more than it brings */
 };
 
@@ -276,13 +277,6 @@ static void share_panels(gemm_block *w, int64_t row_panels, int64_t col_panels, 
     w->j0 = col_panels * x / cols, w->j1 = col_panels * (x + 1) / cols;
 }
 
-static inline void team_barrier(const gemm_run *r)
-{
-    if (r->size > 1) {
-#pragma omp barrier
-    }
-}
-
 /* The part of the product over columns n0.. of the rows that are packed. Two buffers of B take turns, so that one
  * barrier a block is enough. */
 static void run_columns(const gemm_plan *p, const gemm_run *r, gemm_block *w, int64_t k_first, int64_t ks,
@@ -304,7 +298,7 @@ static void run_columns(const gemm_plan *p, const gemm_run *r, gemm_block *w, in
             for (int64_t j = col_panels * r->rank / r->size; j < col_panels * (r->rank + 1) / r->size; j++)
                 pack_b_panel(p, r, b + j * p->nr * depth * p->packed_size, w->n0 + j * p->nr,
                              min_i64(p->nr, w->cols - j * p->nr), w->k0, w->kc);
-            team_barrier(r);
+            light_crew_barrier(r->size);
         }
         run_tiles(p, r, w);
     }
@@ -319,9 +313,9 @@ static void run_gemm(const gemm_plan *p, const gemm_run *r)
         for (int64_t m = 0; m < g->m; m += p->mb) {
             gemm_block w = {.m0 = m, .rows = min_i64(p->mb, g->m - m)};
             if (p->pack_a) {
-                team_barrier(r); /* everyone is done with the last one */
+                light_crew_barrier(r->size); /* everyone is done with the last one */
                 pack_a(p, r, m, w.rows, k, min_i64(p->ks, g->k - k));
-                team_barrier(r);
+                light_crew_barrier(r->size);
             }
             for (int64_t n = 0; n < g->n; n += p->nc) {
                 w.n0 = n;
@@ -338,11 +332,9 @@ static void run_gemm(const gemm_plan *p, const gemm_run *r)
 
 /* ---- vectors ------------------------------------------------------------------------------------------------ */
 
-/* One thread or all of them: the runtime ends threads that a smaller team has no use for, and starting them anew costs
- * more than they do idle. */
 static int team_size(int64_t macs)
 {
-    return omp_in_parallel() || macs < 2 * MACS_PER_THREAD ? 1 : omp_get_max_threads();
+    return macs < 2 * MACS_PER_THREAD ? 1 : light_team_size();
 }
 
 static bool plan_dots(light_gemm_dots *d, const light_gemm_args *g)
@@ -371,16 +363,21 @@ static bool plan_dots(light_gemm_dots *d, const light_gemm_args *g)
     return false;
 }
 
-static void run_dots(const light_gemm_dots *d)
+enum { ROWS = 16 };
+
+static void each_dots(void *context, int64_t i, int rank)
 {
-    enum { ROWS = 16 };
-    if (team_size(d->rows * d->count * d->k) == 1) {
+    const light_gemm_dots *d = context;
+    (void)rank;
+    chosen->dots_f32(d, i * ROWS, min_i64(i * ROWS + ROWS, d->rows));
+}
+
+static void run_dots(light_gemm_dots *d)
+{
+    if (team_size(d->rows * d->count * d->k) == 1)
         chosen->dots_f32(d, 0, d->rows);
-        return;
-    }
-#pragma omp parallel for schedule(static)
-    for (int64_t first = 0; first < d->rows; first += ROWS)
-        chosen->dots_f32(d, first, min_i64(first + ROWS, d->rows));
+    else
+        light_team_each(true, ceil_div(d->rows, ROWS), each_dots, d);
 }
 
 /* ---- 16 bits ----------------------------------------------------------------------------------------------- */
@@ -394,17 +391,41 @@ static void widen_piece(light_gemm_src src, int64_t n, const uint16_t *in, float
     if (rest) chosen->pack_cols[src](out + rows * width, rest, rest, in + rows * width, 0, 1);
 }
 
+/* An array to convert: widen reads `narrow` and writes `wide`, the opposite the other way round. */
+typedef struct {
+    int64_t n;
+    light_gemm_src src;
+    uint16_t *narrow;
+    float *wide;
+    bool f16, accumulate;
+} conversion;
+
+static void each_widen(void *context, int64_t i, int rank)
+{
+    const conversion *c = context;
+    const int64_t at = i * PIECE;
+    (void)rank;
+    widen_piece(c->src, min_i64(PIECE, c->n - at), c->narrow + at, c->wide + at);
+}
+
+static void each_narrow(void *context, int64_t i, int rank)
+{
+    const conversion *c = context;
+    const int64_t at = i * PIECE;
+    (void)rank;
+    chosen->store_16(min_i64(PIECE, c->n - at), c->wide + at, c->narrow + at, c->f16, c->accumulate);
+}
+
 void light_cpu_widen(light_dtype from, int64_t n, const void *in, float *out)
 {
     if (!chosen) light_cpu_gemm_isa(-1);
     const light_gemm_src src = from == LIGHT_F16 ? LIGHT_GEMM_SRC_F16 : LIGHT_GEMM_SRC_BF16;
-    if (n <= 16 * PIECE) { /* also from inside a parallel region */
+    if (n <= 16 * PIECE) {
         widen_piece(src, n, in, out);
         return;
     }
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n; i += PIECE)
-        widen_piece(src, min_i64(PIECE, n - i), (const uint16_t *)in + i, out + i);
+    conversion c = {.n = n, .src = src, .narrow = (uint16_t *)(uintptr_t)in, .wide = out};
+    light_team_each(true, ceil_div(n, PIECE), each_widen, &c);
 }
 
 void light_cpu_narrow(light_dtype to, int64_t n, const float *in, void *out, bool accumulate)
@@ -414,9 +435,12 @@ void light_cpu_narrow(light_dtype to, int64_t n, const float *in, void *out, boo
         chosen->store_16(n, in, out, to == LIGHT_F16, accumulate);
         return;
     }
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n; i += PIECE)
-        chosen->store_16(min_i64(PIECE, n - i), in + i, (uint16_t *)out + i, to == LIGHT_F16, accumulate);
+    conversion c = {.n = n,
+                    .narrow = out,
+                    .wide = (float *)(uintptr_t)in,
+                    .f16 = to == LIGHT_F16,
+                    .accumulate = accumulate};
+    light_team_each(true, ceil_div(n, PIECE), each_narrow, &c);
 }
 
 /* ---- the call ----------------------------------------------------------------------------------------------- */
@@ -458,7 +482,7 @@ static void run_batch(const gemm_plan *p, char *work, const char *bias, int64_t 
             .size = size,
         };
         run_gemm(p, &r);
-        team_barrier(&r);
+        light_crew_barrier(size);
     }
 }
 
@@ -469,6 +493,26 @@ static const void *wide_bias(const light_gemm_args *g, void *to)
     if (!g->bias || dtype == LIGHT_F32 || dtype == LIGHT_F64) return g->bias;
     light_cpu_widen(dtype, g->n, g->bias, to);
     return to;
+}
+
+/* What a crew needs: all its members on one product after the other, or each with products of its own. */
+typedef struct {
+    const gemm_plan *p;
+    char *work;
+    const char *bias;
+    int64_t own; /* bytes of work memory of a member that works alone */
+    bool alone;
+} gemm_job;
+
+static void run_member(void *context, int rank, int size)
+{
+    const gemm_job *j = context;
+    const int64_t batch = j->p->g->batch;
+    if (j->alone)
+        run_batch(j->p, j->work + j->own * rank, j->bias, batch * rank / size, batch * (rank + 1) / size, 0,
+                  1);
+    else
+        run_batch(j->p, j->work, j->bias, 0, batch, rank, size);
 }
 
 light_status light_cpu_gemm(const light_gemm_args *args)
@@ -497,13 +541,7 @@ light_status light_cpu_gemm(const light_gemm_args *args)
         run_batch(&p, work, bias, 0, g.batch, 0, 1);
         return LIGHT_OK;
     }
-#pragma omp parallel
-    {
-        const int rank = omp_get_thread_num(), size = omp_get_num_threads();
-        if (alone)
-            run_batch(&p, work + own * rank, bias, g.batch * rank / size, g.batch * (rank + 1) / size, 0, 1);
-        else
-            run_batch(&p, work, bias, 0, g.batch, rank, size);
-    }
+    gemm_job job = {&p, work, bias, own, alone};
+    light_team_crew(1000 + macs * g.batch / MACS_PER_WAIT, run_member, &job);
     return LIGHT_OK;
 }

@@ -2,8 +2,8 @@
 /* oneDNN's convolutions behind a cache; see onednn.h.
  *
  * oneDNN splits its work by the number of threads, which would make results depend on it. So primitives are made with
- * one thread in view, and callers share fixed pieces among their threads. Reordering weights rounds nothing: that may
- * use oneDNN's own threads. */
+ * one thread in view, and callers share fixed pieces among their threads. It never has threads of its own: they would
+ * compete with those of cpu/once/team.c. */
 #include "cpu/once/onednn.h"
 
 #include "cpu/once/scratch.h"
@@ -203,17 +203,24 @@ static dnnl_status_t start(void)
     return e ? e : dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
 }
 
-static void make(light_onednn_conv *v)
+/* For the calling thread. Returns what was set. */
+static int one_thread(void)
 {
     const int threads = omp_get_max_threads();
+    if (threads != 1) omp_set_num_threads(1);
+    return threads;
+}
+
+static void make(light_onednn_conv *v)
+{
     dnnl_primitive_attr_t attr = NULL;
     dnnl_status_t e = start();
     if (!e) e = dnnl_primitive_attr_create(&attr);
     if (!e) e = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
-    omp_set_num_threads(1);
+    const int threads = one_thread();
     if (!e) e = make_conv(v, attr);
-    omp_set_num_threads(threads);
     if (!e && v->usable) e = make_reorders(v);
+    omp_set_num_threads(threads);
     if (attr) dnnl_primitive_attr_destroy(attr);
     v->usable = v->usable && e == dnnl_success;
 }
@@ -295,7 +302,9 @@ static light_status reorder(light_onednn_conv *v, dnnl_primitive_t primitive, co
     const dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, v->from}, {DNNL_ARG_TO, v->to}};
     dnnl_status_t e = dnnl_memory_set_data_handle(v->from, (void *)(uintptr_t)from);
     if (!e) e = dnnl_memory_set_data_handle(v->to, to);
+    const int threads = one_thread();
     if (!e) e = dnnl_primitive_execute(primitive, stream, 2, args);
+    if (threads != 1) omp_set_num_threads(threads);
     return e ? failed("reordering weights", e) : LIGHT_OK;
 }
 
@@ -321,6 +330,8 @@ light_status light_onednn_conv_run(light_onednn_conv *conv, int thread, const vo
         e = dnnl_memory_set_data_handle(slot->args[i].memory, (void *)(uintptr_t)data[i]);
         slot->data[i] = data[i];
     }
+    const int threads = one_thread();
     if (!e) e = dnnl_primitive_execute(conv->primitive, stream, conv->args, slot->args);
+    if (threads != 1) omp_set_num_threads(threads);
     return e ? failed("a convolution", e) : LIGHT_OK;
 }
