@@ -184,7 +184,7 @@ static light_trainer *with_everything(void)
 static void test_each_allocation_of_a_whole_run(void **state)
 {
     (void)state;
-    fail_each(with_everything, 3, true);
+    fail_each(with_everything, 7, true);
 }
 
 int main(void)
