@@ -185,7 +185,15 @@ light_status light_walk_tape(light_step *s)
 
 /* ---- entry -------------------------------------------------------------- */
 
-static light_status check_root(const light_tensor *t, const char *what)
+/* The node of a loss is among the tape's last ones, so this looks at few. */
+static bool on_tape(const light_step *s, const light_node *node)
+{
+    const light_node *n = s->tape;
+    while (n && n != node) n = n->previous;
+    return n != NULL;
+}
+
+static light_status check_root(const light_step *s, const light_tensor *t, const char *what)
 {
     if (!light_dtype_is_floating((light_dtype)t->dtype))
         return light_fail(LIGHT_ERR_DTYPE, "%s is %s, a floating dtype is needed", what,
@@ -194,7 +202,7 @@ static light_status check_root(const light_tensor *t, const char *what)
         return light_fail(LIGHT_ERR_ARGUMENT,
                           "%s depends on no parameter: nothing it was computed from requires a gradient",
                           what);
-    if (!t->node || t->storage->released)
+    if (!t->node || t->storage->released || !on_tape(s, t->node))
         return light_fail(LIGHT_ERR_STATE, "%s was used for backward before, or is itself a leaf", what);
     return LIGHT_OK;
 }
@@ -207,7 +215,7 @@ light_status light_backward_from(light_step *s, light_tensor *t, light_tensor *g
     light_status status = LIGHT_OK;
     if (!t || !grad)
         status = light_fail(LIGHT_ERR_ARGUMENT, "no tensor to start from");
-    else if ((status = check_root(t, "the loss")) == LIGHT_OK &&
+    else if ((status = check_root(s, t, "the loss")) == LIGHT_OK &&
              !light_shape_equal(light_shape_of(t), light_shape_of(grad)))
         status = light_fail(LIGHT_ERR_SHAPE, "the gradient's shape is not that of the tensor");
     if (status != LIGHT_OK) {

@@ -341,7 +341,9 @@ static int exit_code(cli *c, light_trainer *t, light_status status)
         return EXIT_OK;
     }
     light_message(LIGHT_MESSAGE_ERROR, "%s: %s", c->program, light_error_message());
-    if (c->stage == LIGHT_STAGE_FIT && folder[0] && exists_in(folder, "checkpoints/last"))
+    /* A file that is damaged, or a checkpoint of another model, would be so the next time too. */
+    if (c->stage == LIGHT_STAGE_FIT && status != LIGHT_ERR_FORMAT && folder[0] &&
+        exists_in(folder, "checkpoints/last"))
         tell_how_to_go_on(c);
     return status == LIGHT_ERR_INTERRUPTED ? EXIT_INTERRUPTED : EXIT_FAILED;
 }

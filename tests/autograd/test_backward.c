@@ -174,6 +174,20 @@ static void released_tensors_say_so(void **state)
     assert_failed(s, LIGHT_ERR_STATE, "released when backward passed it");
 }
 
+static void a_loss_has_one_backward(void **state)
+{
+    fixture *f = *state;
+    light_step *s = f->s;
+    for (int retain = 0; retain < 2; retain++) {
+        light_step_begin(s);
+        light_step_retain(s, retain);
+        light_tensor *loss = sum(s, light_square(s, f->w));
+        assert_int_equal(light_backward(s, loss), LIGHT_OK);
+        assert_int_equal(light_backward(s, loss), LIGHT_ERR_STATE);
+        assert_failed(s, LIGHT_ERR_STATE, "was used for backward before");
+    }
+}
+
 static void retained_tensors_stay(void **state)
 {
     fixture *f = *state;
@@ -350,6 +364,7 @@ int main(void)
         TEST(frozen_leaves_get_nothing),
         TEST(in_place_operations),
         TEST(released_tensors_say_so),
+        TEST(a_loss_has_one_backward),
         TEST(retained_tensors_stay),
         TEST(hooks_come_once_with_the_whole_gradient),
         TEST(recomputed_equals_kept),

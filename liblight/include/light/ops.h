@@ -96,6 +96,7 @@ LIGHT_API light_tensor *light_mean(light_step *s, light_tensor *x, light_dims di
 /* `correction` is subtracted from the count: 1 for the unbiased estimate. */
 LIGHT_API light_tensor *light_var(light_step *s, light_tensor *x, light_dims dims, double correction,
                                   bool keepdim);
+/* Equal largest (smallest) elements share the gradient, as in torch.amax. */
 LIGHT_API light_tensor *light_max(light_step *s, light_tensor *x, light_dims dims, bool keepdim);
 LIGHT_API light_tensor *light_min(light_step *s, light_tensor *x, light_dims dims, bool keepdim);
 LIGHT_API light_tensor *light_logsumexp(light_step *s, light_tensor *x, light_dims dims, bool keepdim);
@@ -173,7 +174,9 @@ typedef struct light_sdpa_params {
     double dropout_p; /* in train mode */
 } light_sdpa_params;
 /* q [.., heads, T, d], k and v [.., kv_heads, S, d] with heads a multiple of kv_heads (grouped heads). mask: NULL, bool
- * (true takes part) or floating (added), broadcast to [.., heads, T, S]. A row with nothing to attend to gives 0. */
+ * (true takes part) or floating (added, and without a gradient of its own), broadcast to [.., heads, T, S]. causal: the
+ * last query sees all keys, so query t sees keys up to t + S - T (with T = S as in PyTorch, whose triangle begins at the
+ * first key otherwise). A row with nothing to attend to gives 0. */
 LIGHT_API light_tensor *light_scaled_dot_product_attention(light_step *s, light_tensor *q, light_tensor *k,
                                                            light_tensor *v, light_tensor *mask,
                                                            light_sdpa_params params);

@@ -47,7 +47,8 @@ LIGHT_API light_tensor *light_step_fail(light_step *s, light_status status, cons
 
 /* Adds d loss / d t to the gradient of every tensor that requires one. `loss` has one element. Once it returns, the
  * tape is empty and the tensors of the forward pass are released, except `loss`; with light_step_retain(s, true)
- * before it they stay until the step ends (manual optimization does that). */
+ * before it they stay until the step ends (manual optimization does that). A loss has one backward: a second one is an
+ * error, as PyTorch's is. */
 LIGHT_API light_status light_backward(light_step *s, light_tensor *loss);
 /* The same from a gradient of `t`'s shape. */
 LIGHT_API light_status light_backward_from(light_step *s, light_tensor *t, light_tensor *grad);
