@@ -181,7 +181,8 @@ static light_status end_epoch(light_trainer *t)
     t->moment = LIGHT_LOG_EPOCH;
     LIGHT_TRY(light_call_on_train_epoch_end(t));
     t->moment = LIGHT_LOG_FORBIDDEN;
-    LIGHT_TRY(light_schedules_on_metric(t, LIGHT_INTERVAL_EPOCH));
+    /* An epoch that max_steps or a stop has cut short is none for schedules, and may have had no validation. */
+    if (t->last_batch) LIGHT_TRY(light_schedules_on_metric(t, LIGHT_INTERVAL_EPOCH));
     LIGHT_TRY(light_metrics_write(t));
     t->epoch.completed++;
     LIGHT_TRY(light_save_point(t, LIGHT_RESUME_AFTER_EPOCH));

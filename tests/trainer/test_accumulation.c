@@ -226,6 +226,41 @@ static void schedules_go_by_optimizer_steps(void **state)
     lab_free(&l);
 }
 
+static light_status plateau_optimizers(light_module *self, light_optimizers *out)
+{
+    return light_optimizers_add(out, light_sgd(light_parameters(self), .lr = 1),
+                                light_reduce_on_plateau(.monitor = "late", .patience = LIGHT_NO_PATIENCE,
+                                                        .interval = LIGHT_INTERVAL_EPOCH));
+}
+
+static void log_late(light_module *self, light_trainer *t)
+{
+    (void)self;
+    if (light_trainer_batches_done(t) == 10) light_log_value(t, "late", 1);
+}
+
+/* max_steps ends the run in the middle of an epoch, where there is no metric yet. */
+static void an_epoch_cut_short_is_none_for_a_plateau_schedule(void **state)
+{
+    static const light_module_vtable vtable = {LIGHT_MODULE(boring),
+                                               .init = boring_init,
+                                               .forward = boring_forward,
+                                               .training_step = training_step,
+                                               .configure_optimizers = plateau_optimizers,
+                                               .on_train_epoch_end = log_late};
+    (void)state;
+    for (int steps = 7; steps <= 37; steps += 10) {
+        lab l = lab_new(&vtable, light_trainer_new(.default_root_dir = folder, .max_steps = steps,
+                                                   .enable_checkpointing = LIGHT_OFF));
+        l.data->train_samples = 10;
+        assert_ok(lab_fit(&l));
+        /* The first whole epoch sets the best, each of the others is no better. */
+        double lr = steps < 20 ? 1 : steps < 30 ? 0.1 : 0.01;
+        assert_true(fabs(light_optimizer_lr(light_trainer_optimizer(l.trainer, 0), 0) - lr) < 1e-9);
+        lab_free(&l);
+    }
+}
+
 /* ---- clipping ----------------------------------------------------------- */
 
 /* With a learning rate of 1 the change of the weights is the clipped gradient. */
@@ -312,6 +347,7 @@ int main(void)
         test(validation_inside_a_window_keeps_the_gradients),
         test(max_steps_counts_optimizer_steps),
         test(schedules_go_by_optimizer_steps),
+        test(an_epoch_cut_short_is_none_for_a_plateau_schedule),
         test(clipping_by_norm_limits_the_total_norm),
         test(clipping_by_value_limits_each_element),
         test(a_module_may_clip_itself),
