@@ -54,7 +54,9 @@ LIGHT_API light_status light_backward(light_step *s, light_tensor *loss);
 LIGHT_API light_status light_backward_from(light_step *s, light_tensor *t, light_tensor *grad);
 LIGHT_API void light_step_retain(light_step *s, bool retain);
 
-/* Turns recording off or on; returns what it was:  bool was = light_set_grad_enabled(s, false); ... */
+/* Turns recording off or on for the rest of the step; returns what it was:
+ *     bool was = light_set_grad_enabled(s, false); ...
+ * light_step_begin sets it back to what .inference says. */
 LIGHT_API bool light_set_grad_enabled(light_step *s, bool enabled);
 
 /* The same values outside the tape. */
