@@ -239,14 +239,13 @@ static void settle(model_checkpoint *m)
 static light_status find_score(model_checkpoint *m, light_trainer *t, double *score)
 {
     const char *monitor = monitored(m, t);
+    char names[512];
     *score = NAN;
     if (!monitor) return LIGHT_OK;
     if (!light_trainer_metric(t, monitor, score))
-        return light_fail(
-            LIGHT_ERR_NOT_FOUND,
-            "model_checkpoint monitors \"%s\", which has not been logged; log it with light_log, "
-            "or name another metric",
-            monitor);
+        return light_fail(LIGHT_ERR_NOT_FOUND,
+                          "model_checkpoint monitors \"%s\", which has not been logged; logged: %s", monitor,
+                          light_trainer_metric_names(t, names, sizeof names));
     if (isnan(*score)) *score = strcmp(m->options.mode, "max") ? INFINITY : -INFINITY;
     return LIGHT_OK;
 }

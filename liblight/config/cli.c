@@ -341,6 +341,9 @@ static int exit_code(cli *c, light_trainer *t, light_status status)
         return EXIT_OK;
     }
     light_message(LIGHT_MESSAGE_ERROR, "%s: %s", c->program, light_error_message());
+    if (status == LIGHT_ERR_FORMAT && light_trainer_ckpt_path(t)[0] && exists_in(folder, "config.yaml"))
+        light_message(LIGHT_MESSAGE_INFO, "the options of that checkpoint's run: --config %s/config.yaml",
+                      folder);
     /* A file that is damaged, or a checkpoint of another model, would be so the next time too. */
     if (c->stage == LIGHT_STAGE_FIT && status != LIGHT_ERR_FORMAT && folder[0] &&
         exists_in(folder, "checkpoints/last"))

@@ -105,6 +105,16 @@ bool light_trainer_metric_at(const light_trainer *t, int i, light_metric *metric
     return false;
 }
 
+char *light_trainer_metric_names(const light_trainer *t, char *text, size_t bytes)
+{
+    size_t used = 0;
+    light_metric metric;
+    snprintf(text, bytes, "nothing");
+    for (int i = 0; used < bytes && light_trainer_metric_at(t, i, &metric, NULL); i++)
+        used += (size_t)snprintf(text + used, bytes - used, "%s%s", i ? ", " : "", metric.name);
+    return text;
+}
+
 /* ---- light_log ---------------------------------------------------------- */
 
 static light_switch or_default(light_switch given, bool otherwise)

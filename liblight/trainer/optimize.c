@@ -69,11 +69,13 @@ static light_status advance_schedule(light_trainer *t, light_schedule *schedule,
     if (!schedule || count % light_schedule_frequency(schedule)) return LIGHT_OK;
     const char *monitor = light_schedule_monitor(schedule);
     double value = 0;
+    char names[512];
     if (monitor && !light_trainer_metric(t, monitor, &value)) {
         if (light_schedule_lenient(schedule)) return LIGHT_OK;
         return light_fail(LIGHT_ERR_NOT_FOUND,
-                          "schedule %s monitors \"%s\", which has not been logged when it is due",
-                          light_schedule_name(schedule), monitor);
+                          "schedule %s monitors \"%s\", which has not been logged when it is due; logged: %s",
+                          light_schedule_name(schedule), monitor,
+                          light_trainer_metric_names(t, names, sizeof names));
     }
     return light_schedule_advance(schedule, value);
 }

@@ -219,6 +219,9 @@ static void checkpoint_written(void *user, const light_checkpoint_result *result
 {
     light_trainer *t = user;
     light_callback *callback = t->in_flight.callback;
+    t->unsaved[0] = '\0';
+    if (result->status != LIGHT_OK)
+        snprintf(t->unsaved, sizeof t->unsaved, "%s: %s", result->path, result->message);
     if (result->status != LIGHT_OK)
         light_message(LIGHT_MESSAGE_WARNING, "checkpoint %s was not written: %s; training goes on",
                       result->path, result->message);

@@ -54,6 +54,7 @@ static void forget_last_run(light_trainer *t)
     light_metrics_clear(t);
     t->failure = LIGHT_OK;
     t->stop_reason[0] = '\0';
+    t->unsaved[0] = '\0';
     t->should_stop = t->said_minimum = t->stepped = t->last_batch = t->at_rest = t->set_up = false;
     t->resume = LIGHT_RESUME_NONE;
     t->running_batch = NULL;
@@ -203,7 +204,13 @@ static light_status run_stage(light_trainer *t, const light_run_options *options
         LIGHT_TRY(light_poll_saves(t, true));
         LIGHT_TRY(light_call_on_fit_end(t));
         LIGHT_TRY(light_save_point(t, LIGHT_RESUME_AFTER_EPOCH));
-        return light_poll_saves(t, true);
+        LIGHT_TRY(light_poll_saves(t, true));
+        /* A failed save does not stop training, but a script must not take the run for saved. */
+        if (t->unsaved[0])
+            return light_fail(LIGHT_ERR_IO,
+                              "training is done, but its last checkpoint could not be written: %s",
+                              t->unsaved);
+        return LIGHT_OK;
     }
     LIGHT_TRY(light_evaluation_loop(t, t->run_stage, -1));
     if (t->run_stage != LIGHT_STAGE_PREDICT && !options->quiet)

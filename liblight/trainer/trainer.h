@@ -159,6 +159,7 @@ struct light_trainer {
     light_save_request saves[LIGHT_MAX_SAVES];
     int n_saves;
     light_save_request in_flight;
+    char unsaved[512]; /* why the last save failed; "" when it did not */
 };
 
 /* hooks.c. Each returns the failure that a hook recorded. */

@@ -221,8 +221,10 @@ static void test_checkpoint_of_another_model(void **state)
         " is of another model; 3 different: model/fc1.weight (f32 [8, 4] in the checkpoint, f32 [5, 4] in "
         "the module)");
     const char *path = strstr(line, "checkpoint /");
-    assert_null(strstr(path + 1, "checkpoint /"));                 /* named once */
-    assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1); /* one line */
+    assert_null(strstr(path + 1, "checkpoint /")); /* named once */
+    /* One line, and where the options are that would fit. */
+    assert_says(strchr(line, '\n') + 1, "the options of that checkpoint's run: --config /");
+    assert_says(err, "/runs/tiny/version_0/config.yaml\n");
 }
 
 /* ---- Ctrl-C ------------------------------------------------------------- */

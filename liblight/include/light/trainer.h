@@ -100,6 +100,9 @@ LIGHT_API bool light_trainer_metric(const light_trainer *t, const char *name, do
 /* All of them: i from 0; false at the end. */
 LIGHT_API bool light_trainer_metric_at(const light_trainer *t, int i, light_metric *metric, bool *prog_bar);
 
+/* Their names, "val_loss, val_acc", or "nothing", into `text`, which it returns; for messages. */
+LIGHT_API char *light_trainer_metric_names(const light_trainer *t, char *text, size_t bytes);
+
 LIGHT_API int64_t light_trainer_global_step(const light_trainer *t);   /* optimizer steps so far */
 LIGHT_API int64_t light_trainer_current_epoch(const light_trainer *t); /* from 0 */
 LIGHT_API int64_t light_trainer_max_epochs(const light_trainer *t);
