@@ -33,12 +33,11 @@ build:
 	@$(call configure,$(BUILD))
 	@cmake --build $(BUILD) -j $(JOBS)
 
-# passive: threads that wait do not take the cores from the loader's, nor from other programs.
 run: deps
 	@$(call configure,$(BUILD))
 	@cmake --build $(BUILD) -j $(JOBS) --target example_fashion_mnist
-	OMP_WAIT_POLICY=passive $(FASHION) fit --trainer.max_epochs 14
-	OMP_WAIT_POLICY=passive $(FASHION) test --ckpt_path best
+	$(FASHION) fit --trainer.max_epochs 14
+	$(FASHION) test --ckpt_path best
 
 test: deps
 	@$(MAKE) build
