@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The text of the last failure, one per thread, in fixed memory so that running out of memory can be told too. */
-#include <light/status.h>
+#include "base/status.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,16 +32,22 @@ light_status light_error_status(void)
     return last_status;
 }
 
-light_status light_fail(light_status status, const char *format, ...)
+light_status light_failv(light_status status, const char *format, va_list arguments)
 {
     /* The arguments may point into the old message: format elsewhere first. */
     char text[MESSAGE_BYTES];
-    va_list arguments;
-    va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
     memcpy(message, text, strlen(text) + 1);
     return last_status = status;
+}
+
+light_status light_fail(light_status status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    light_failv(status, format, arguments);
+    va_end(arguments);
+    return status;
 }
 
 light_status light_fail_in(light_status status, const char *format, ...)

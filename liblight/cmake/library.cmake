@@ -6,7 +6,7 @@
 
 add_library(light_build_flags INTERFACE)
 target_compile_options(light_build_flags INTERFACE -Wall -Wextra -fno-math-errno -fno-trapping-math)
-target_compile_definitions(light_build_flags INTERFACE _GNU_SOURCE=)
+target_compile_definitions(light_build_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:_GNU_SOURCE=>)
 if(LIGHT_WERROR)
   target_compile_options(light_build_flags INTERFACE -Werror)
 endif()
@@ -22,7 +22,8 @@ target_link_libraries(light_build_flags INTERFACE Threads::Threads OpenMP::OpenM
 add_library(light_internal_flags INTERFACE)
 target_include_directories(light_internal_flags INTERFACE
   ${PROJECT_SOURCE_DIR}/liblight/include ${PROJECT_SOURCE_DIR}/liblight ${PROJECT_SOURCE_DIR})
-target_compile_definitions(light_internal_flags INTERFACE LIGHT_BUILDING LIGHT_VERSION_TEXT="${PROJECT_VERSION}")
+target_compile_definitions(light_internal_flags INTERFACE LIGHT_BUILDING LIGHT_VERSION_TEXT="${PROJECT_VERSION}"
+  LIGHT_PLUGIN_DIR="${CMAKE_INSTALL_FULL_LIBDIR}")
 target_link_libraries(light_internal_flags INTERFACE light_build_flags
   light_dep_oneDNN light_dep_hdf5 light_dep_libyaml light_dep_jansson light_dep_zlib light_dep_libpng
   light_dep_libjpeg m ${CMAKE_DL_LIBS})
@@ -106,6 +107,6 @@ add_library(light_internal STATIC EXCLUDE_FROM_ALL ${light_all_objects})
 set_target_properties(light_internal PROPERTIES LINKER_LANGUAGE C)
 target_link_libraries(light_internal PUBLIC light_internal_flags ${light_mpi_library})
 
-if(LIGHT_CUDA)
+if(LIGHT_CUDA OR LIGHT_CUDA_SIM)
   add_subdirectory(cuda)
 endif()

@@ -2,7 +2,7 @@
 /* Kernels that find elements by index. Work is shared so that no two threads write to one place, and what goes to one
  * place is added in order: the result never depends on the number of threads. */
 #include "cpu/convert.h"
-#include "cpu/iterate.h"
+#include "tensor/iterate.h"
 #include "cpu/map.h"
 #include "cpu/once/backend.h"
 #include "cpu/parallel.h"

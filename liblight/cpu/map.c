@@ -3,7 +3,7 @@
 #include "cpu/map.h"
 
 #include "cpu/convert.h"
-#include "cpu/iterate.h"
+#include "tensor/iterate.h"
 #include "cpu/parallel.h"
 
 #define TILE LIGHT_MAP_TILE

@@ -5,7 +5,7 @@
  * columns, so that memory is always read in its order. Work is cut into parts by its size only and parts are joined in
  * order, so the result does not depend on the number of threads. */
 #include "cpu/convert.h"
-#include "cpu/iterate.h"
+#include "tensor/iterate.h"
 #include "cpu/map.h"
 #include "cpu/once/backend.h"
 #include "cpu/parallel.h"

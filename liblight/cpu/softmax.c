@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* softmax, log_softmax and their gradients along any dim. */
 #include "cpu/convert.h"
-#include "cpu/iterate.h"
+#include "tensor/iterate.h"
 #include "cpu/map.h"
 #include "cpu/once/backend.h"
 #include "cpu/parallel.h"

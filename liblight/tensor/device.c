@@ -2,6 +2,8 @@
 /* The devices of this process. Backends other than the CPU's are registered by their plug-in. */
 #include "tensor/device.h"
 
+#include <light/message.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +55,16 @@ static bool parse_name(const char *name, size_t *length, int *index)
     return *length > 0 && end != name + *length + 1 && !*end && value >= 0 && value < 4096;
 }
 
+/* The first use of a backend that is not built in. */
+static light_status open_backend(const char *device, size_t length, const light_backend **backend)
+{
+    if (length != strlen("cuda") || strncmp(device, "cuda", length))
+        return light_fail(LIGHT_ERR_UNSUPPORTED, "device \"%s\": there are cpu and cuda", device);
+    light_status status = light_plugin_open("cuda", backend);
+    if (status == LIGHT_OK) status = light_backend_register(*backend);
+    return status == LIGHT_OK ? status : light_fail_in(status, "device \"%s\"", device);
+}
+
 light_status light_device_get(const char *name, light_device **device)
 {
     size_t length;
@@ -64,9 +76,7 @@ light_status light_device_get(const char *name, light_device **device)
     if (!parse_name(name, &length, &index))
         return light_fail(LIGHT_ERR_ARGUMENT, "device \"%s\": expected cpu, cuda or cuda:N", name);
     const light_backend *backend = find_backend(name, length);
-    if (!backend)
-        return light_fail(LIGHT_ERR_UNSUPPORTED, "device \"%s\": this build of liblight has no %.*s backend",
-                          name, (int)length, name);
+    if (!backend) LIGHT_TRY(open_backend(name, length, &backend));
     for (int i = 0; i < device_count; i++) {
         if (devices[i].backend == backend && devices[i].index == index) {
             *device = &devices[i];
@@ -79,6 +89,11 @@ light_status light_device_get(const char *name, light_device **device)
     *d = (light_device){.backend = backend, .index = index};
     snprintf(d->name, sizeof d->name, "%.*s:%d", (int)length, name, index);
     LIGHT_TRY(backend->open(d, index));
+    if (d->simulated) {
+        snprintf(d->name, sizeof d->name, "%.*s:%d (simulated)", (int)length, name, index);
+        light_message(LIGHT_MESSAGE_WARNING,
+                      "%s: the CPU plays the GPU, to test the GPU's code; its speed means nothing", d->name);
+    }
     device_count++;
     *device = d;
     return LIGHT_OK;

@@ -7,6 +7,8 @@
 #include "tensor/kernels.h"
 #include "tensor/tensor.h"
 
+#include <stdarg.h>
+
 typedef enum light_copy_kind { LIGHT_COPY_HOST_TO_DEVICE, LIGHT_COPY_DEVICE_TO_HOST } light_copy_kind;
 
 typedef struct light_backend {
@@ -25,6 +27,16 @@ typedef struct light_backend {
     /* Contiguous bytes between host and device; returns when the host side may be used again. */
     light_status (*copy)(light_device *device, void *to, const void *from, size_t bytes,
                          light_copy_kind kind);
+    /* A batch from the host, without waiting for it or for the device. `upload_begin` starts the next batch; `upload`
+     * copies bytes to memory of that batch, which stays until the second upload_begin after it. The host side may be
+     * used again when upload returns. NULL on a host device. */
+    light_status (*upload_begin)(light_device *device);
+    light_status (*upload)(light_device *device, const void *from, size_t bytes, void **data);
+    /* A number to the host, without waiting: `fetch` starts the copy of an f32 or f64, as it is when all work asked for
+     * so far is done; `fetched` gives it as a double, once, and says LIGHT_ERR_STATE while it is not there yet unless it
+     * may wait. At most LIGHT_FETCHES may be on their way. NULL on a host device. */
+    light_status (*fetch)(light_device *device, const void *data, light_dtype dtype, int *ticket);
+    light_status (*fetched)(light_device *device, int ticket, bool wait, double *value);
     /* Waits for all work; reports what went wrong since the last call. */
     light_status (*synchronize)(light_device *device);
     const light_kernel *kernels; /* LIGHT_KERNEL_COUNT entries, NULL: this backend lacks it */
@@ -34,14 +46,30 @@ struct light_device {
     const light_backend *backend;
     char name[32]; /* "cpu", "cuda:0" */
     int index;
-    bool is_host; /* data pointers may be read by the host */
-    void *state;  /* the backend's */
+    bool is_host;              /* data pointers may be read by the host */
+    bool simulated;            /* a GPU that is played by the CPU */
+    uint64_t synchronizations; /* how often the host has waited for the device */
+    void *state;               /* the backend's */
 };
+
+#define LIGHT_FETCHES 256
+
+/* A plug-in is a shared library with one entry. It needs no symbol of this library, so that a program may have that
+ * linked in; it calls it through `host`. */
+typedef struct light_plugin_host {
+    size_t size; /* sizeof(light_plugin_host) of the library's build */
+    light_status (*fail)(light_status status, const char *format, va_list arguments);
+} light_plugin_host;
+typedef const light_backend *(*light_plugin_entry)(const light_plugin_host *host);
+#define LIGHT_PLUGIN_ENTRY "light_plugin"
 
 /* The CPU device; always there. */
 light_device *light_device_cpu(void);
-/* For plug-ins: adds a backend under its name. */
+/* Adds a backend under its name. */
 light_status light_backend_register(const light_backend *backend);
+/* plugin.c: the backend of a plug-in, which is opened: for "cuda" liblight_cuda.so, or liblight_cuda_sim.so with
+ * LIGHT_CUDA=simulated. Looked for in LIGHT_PLUGIN_PATH, beside this library, and where it was installed. */
+light_status light_plugin_open(const char *name, const light_backend **backend);
 
 extern const light_backend light_cpu_backend;
 

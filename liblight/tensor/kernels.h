@@ -94,7 +94,7 @@ typedef enum light_kernel_id {
 } light_kernel_id;
 
 #define LIGHT_KERNEL_MAX_IN 8
-#define LIGHT_KERNEL_MAX_OUT 4
+#define LIGHT_KERNEL_MAX_OUT 6
 
 typedef struct light_kernel_args {
     light_device *device;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Walking several strided tensors of one shape together, in as few dims as they allow. */
-#ifndef LIGHT_CPU_ITERATE_H
-#define LIGHT_CPU_ITERATE_H
+#ifndef LIGHT_TENSOR_ITERATE_H
+#define LIGHT_TENSOR_ITERATE_H
 
 #include "tensor/tensor.h"
 

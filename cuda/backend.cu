@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The backend's table, and the plug-in's entry. */
+#include "cuda/memory.h"
+
+#include <stdarg.h>
+
+namespace light
+{
+
+/* Arrays of kernels, one for each file of cuda/. */
+#define KERNEL_ARRAYS(X) X(copy_kernels)
+
+#define DECLARE(name) extern const kernel_entry name[];
+KERNEL_ARRAYS(DECLARE)
+
+static light_kernel table[LIGHT_KERNEL_COUNT];
+
+static void fill_table()
+{
+#define ENTRY(name) name,
+    static const kernel_entry *const arrays[] = {KERNEL_ARRAYS(ENTRY)};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        for (const kernel_entry *k = arrays[i]; k->kernel; k++) table[k->id] = k->kernel;
+}
+
+static const light_plugin_host *host;
+
+} // namespace light
+
+/* The library's own light_fail, which this plug-in reaches through its host. */
+extern "C" light_status light_fail(light_status status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    status = light::host->fail(status, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+extern "C" LIGHT_API const light_backend *light_plugin(const light_plugin_host *from)
+{
+    static light_backend backend;
+    if (from->size != sizeof *from) return NULL;
+    light::host = from;
+    light::fill_table();
+    backend.size = sizeof backend;
+    backend.name = "cuda";
+    backend.open = light::open_device;
+    backend.close = light::close_device;
+    backend.reserve = light::reserve;
+    backend.commit = light::commit;
+    backend.unreserve = light::unreserve;
+    backend.allocate = light::allocate;
+    backend.release = light::release;
+    backend.copy = light::copy;
+    backend.upload_begin = light::upload_begin;
+    backend.upload = light::upload;
+    backend.fetch = light::fetch;
+    backend.fetched = light::fetched;
+    backend.synchronize = light::synchronize;
+    backend.kernels = light::table;
+    return &backend;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening the device: what is there, its streams; errors; waiting. */
+#include "cuda/device.h"
+
+#include "cuda/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+namespace light
+{
+
+/* ---- errors ------------------------------------------------------------------ */
+
+light_status cuda_status(const light_device *device, cudaError_t error, const char *doing)
+{
+    if (error == cudaSuccess) return LIGHT_OK;
+    return light_fail(error == cudaErrorMemoryAllocation ? LIGHT_ERR_MEMORY : LIGHT_ERR_INTERNAL,
+                      "%s: %s: %s (%s)%s", device->name, doing, cudaGetErrorString(error),
+                      cudaGetErrorName(error),
+                      state_of(device)->sync_every || error == cudaErrorMemoryAllocation
+                          ? ""
+                          : "; LIGHT_CUDA_SYNC=1 makes an error stand at the operation that it comes from");
+}
+
+static const char *kernel_name(int id)
+{
+#define X(name) #name,
+    static const char *const names[] = {LIGHT_KERNEL_MAP(X)};
+#undef X
+    return id >= 0 && id < LIGHT_KERNEL_COUNT ? names[id] : "?";
+}
+
+/* The fault that a kernel noted, which is then forgotten. */
+static light_status take_fault(const light_device *device)
+{
+    volatile fault *noted = state_of(device)->fault;
+    if (noted->kind == FAULT_NONE) return LIGHT_OK;
+    fault f = {noted->kind, noted->kernel, noted->value, noted->limit};
+    noted->kind = FAULT_NONE;
+    if (f.kind == FAULT_CLASS)
+        return light_fail(LIGHT_ERR_ARGUMENT, "%s: %s: class %lld, there are %lld", device->name,
+                          kernel_name(f.kernel), (long long)f.value, (long long)f.limit);
+    return light_fail(LIGHT_ERR_ARGUMENT, "%s: %s: index %lld is out of range, there are %lld", device->name,
+                      kernel_name(f.kernel), (long long)f.value, (long long)f.limit);
+}
+
+light_status synchronize(light_device *device)
+{
+    device->synchronizations++;
+    LIGHT_TRY(
+        cuda_status(device, cudaStreamSynchronize(state_of(device)->compute), "waiting for the device"));
+    return take_fault(device);
+}
+
+light_status launched(const light_device *device, cudaError_t error)
+{
+    if (error != cudaSuccess) return cuda_status(device, error, "launching a kernel");
+    if (state_of(device)->sync_every) return synchronize((light_device *)device);
+    return take_fault(device);
+}
+
+/* ---- opening ----------------------------------------------------------------- */
+
+static light_status make_streams(light_device *device)
+{
+    device_state *s = state_of(device);
+    cudaStream_t *const streams[] = {&s->compute, &s->communication, &s->upload, &s->download};
+    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
+        LIGHT_TRY(cuda_status(device, cudaStreamCreateWithFlags(streams[i], cudaStreamNonBlocking),
+                              "making a stream"));
+    return LIGHT_OK;
+}
+
+static light_status make_fault(light_device *device)
+{
+    device_state *s = state_of(device);
+    LIGHT_TRY(cuda_status(device, cudaHostAlloc((void **)&s->fault, sizeof *s->fault, cudaHostAllocMapped),
+                          "pinned memory"));
+    *s->fault = fault{};
+    return cuda_status(device, cudaHostGetDevicePointer((void **)&s->fault_device, s->fault, 0),
+                       "pinned memory");
+}
+
+static light_status check_index(light_device *device, int index)
+{
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess)
+        return light_fail(
+            LIGHT_ERR_UNSUPPORTED,
+            "device \"%s\": no CUDA device can be used: %s (LIGHT_CUDA=simulated lets the CPU play one, "
+            "for tests)",
+            device->name, cudaGetErrorString(error));
+    if (index < count) return LIGHT_OK;
+    return light_fail(LIGHT_ERR_ARGUMENT, "device \"%s\": this machine has %d CUDA device%s, counted from 0",
+                      device->name, count, count == 1 ? "" : "s");
+}
+
+/* The library holds code for certain architectures only. */
+static light_status check_architecture(light_device *device, const cudaDeviceProp *properties)
+{
+    device_state *s = state_of(device);
+    s->capability = 10 * properties->major + properties->minor;
+    s->sm_count = properties->multiProcessorCount;
+    s->shared_limit = properties->sharedMemPerBlockOptin;
+    if (s->capability >= 80) return LIGHT_OK;
+    return light_fail(LIGHT_ERR_UNSUPPORTED,
+                      "device \"%s\": %s has compute capability %d.%d; 8.0 (A100) or later is needed",
+                      device->name, properties->name, properties->major, properties->minor);
+}
+
+static light_status open_state(light_device *device, int index)
+{
+    cudaDeviceProp properties;
+    const char *sync = getenv("LIGHT_CUDA_SYNC");
+    LIGHT_TRY(check_index(device, index));
+    LIGHT_TRY(cuda_status(device, cudaSetDevice(index), "choosing the device"));
+    LIGHT_TRY(cuda_status(device, cudaGetDeviceProperties(&properties, index), "asking the device"));
+    LIGHT_TRY(check_architecture(device, &properties));
+    state_of(device)->sync_every = sync && !strcmp(sync, "1");
+    LIGHT_TRY(make_streams(device));
+    LIGHT_TRY(make_fault(device));
+    return memory_open(device);
+}
+
+light_status open_device(light_device *device, int index)
+{
+    device_state *s = (device_state *)calloc(1, sizeof *s);
+    if (!s) return light_fail(LIGHT_ERR_MEMORY, "out of memory on the host");
+    s->index = index;
+    device->state = s;
+#ifdef LIGHT_CUDA_SIM
+    device->simulated = true;
+#endif
+    light_status status = open_state(device, index);
+    if (status != LIGHT_OK) close_device(device);
+    return status;
+}
+
+void close_device(light_device *device)
+{
+    device_state *s = state_of(device);
+    if (!s) return;
+    memory_close(device);
+    const cudaStream_t streams[] = {s->compute, s->communication, s->upload, s->download};
+    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
+        if (streams[i]) cudaStreamDestroy(streams[i]);
+    if (s->fault) cudaFreeHost(s->fault);
+    free(s);
+    device->state = NULL;
+}
+
+} // namespace light

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CUDA device as its backend sees it, and how kernels are launched.
+ *
+ * All work of a step goes to one stream, `compute`; copies to and from the host have streams of their own, ordered
+ * against it by events. Nothing waits on the host but `synchronize` and the reading of results, which are counted. */
+#ifndef LIGHT_CUDA_DEVICE_H
+#define LIGHT_CUDA_DEVICE_H
+
+#include <cuda_runtime.h> /* in the simulated build: cuda/sim/cuda_runtime.h */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+extern "C" {
+#include "tensor/device.h"
+#include "tensor/iterate.h"
+}
+
+namespace light
+{
+
+/* ---- failures that kernels find -------------------------------------------- */
+
+/* What went wrong first in a kernel: host memory that the device writes to, looked at without waiting. */
+enum fault_kind { FAULT_NONE, FAULT_INDEX, FAULT_CLASS };
+struct fault {
+    int kind;
+    int kernel;    /* light_kernel_id */
+    int64_t value; /* the index or class */
+    int64_t limit; /* it must be in [0, limit) */
+};
+
+/* ---- the device -------------------------------------------------------------- */
+
+struct pool;       /* memory.cu */
+struct range;      /* addresses.cu */
+struct transfers;  /* transfer.cu */
+struct gemm_plans; /* vendor/ */
+struct conv_plans;
+
+struct device_state {
+    int index;
+    int sm_count, capability; /* 90 for sm_90 */
+    size_t shared_limit;      /* bytes of shared memory a block may ask for */
+    cudaStream_t compute, communication, upload, download;
+    struct fault *fault;        /* pinned; what the host reads */
+    struct fault *fault_device; /* the same memory as the device sees it */
+    bool sync_every; /* LIGHT_CUDA_SYNC=1: wait after each launch, so that a fault has its operation's name */
+    void *scratch;   /* work memory of kernels on `compute` */
+    size_t scratch_bytes;
+    pool *memory;
+    range *ranges;
+    struct transfers *transfers;
+    gemm_plans *gemms;
+    conv_plans *convs;
+};
+
+inline device_state *state_of(const light_device *device)
+{
+    return (device_state *)device->state;
+}
+
+inline cudaStream_t stream_of(const light_device *device)
+{
+    return state_of(device)->compute;
+}
+
+/* Turns a CUDA error into a status and a text: what was done, what CUDA says, what to try. */
+light_status cuda_status(const light_device *device, cudaError_t error, const char *doing);
+
+/* Work memory on the device for the kernels of one launcher, aligned to 256 bytes, contents undefined. Later launchers
+ * use the same memory: launches on `compute` follow each other, so they do not disturb what runs before them. Asked for
+ * once by a launcher, which divides it as it likes. */
+light_status scratch(const light_device *device, size_t bytes, void **data);
+
+/* ---- kernels ------------------------------------------------------------------ */
+
+/* The backend's kernels: each file of cuda/ has an array of them, ended by a NULL (backend.cu puts them together). */
+struct kernel_entry {
+    light_kernel_id id;
+    light_kernel kernel;
+};
+
+/* After a launch: its error, or the fault of an earlier one. */
+light_status launched(const light_device *device, cudaError_t error);
+
+/* Runs a __global__ function on the compute stream. A grid without blocks is no work. `shared`: bytes of dynamic shared
+ * memory. Arguments are converted to the parameters' types. */
+template <class... P, class... A>
+light_status launch(const light_device *device, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
+                    A... arguments)
+{
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return LIGHT_OK;
+#ifdef LIGHT_CUDA_SIM
+    return launched(device,
+                    sim::launch(grid, block, shared, stream_of(device), [=] { kernel(P(arguments)...); }));
+#else
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = stream_of(device);
+    if (shared > 48 * 1024) /* has to be asked for */
+        LIGHT_TRY(cuda_status(device,
+                              cudaFuncSetAttribute((const void *)kernel,
+                                                   cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
+                              "shared memory"));
+    return launched(device, cudaLaunchKernelEx(&config, kernel, P(arguments)...));
+#endif
+}
+
+/* Blocks for n items, `each` of them a block: enough to fill the device several times over, no more; kernels go on in
+ * strides of the grid. */
+inline unsigned blocks_for(const light_device *device, int64_t n, int64_t each)
+{
+    int64_t needed = (n + each - 1) / each, most = (int64_t)state_of(device)->sm_count * 32;
+    return (unsigned)(needed < most ? needed : most);
+}
+
+} // namespace light
+
+#endif

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lasting memory: parameters, gradients, optimizer state. Asking CUDA for memory and giving it back waits for the
+ * device, so blocks that are released stay here, by size, for the next that fits. Work memory of kernels too. */
+#include "cuda/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+namespace light
+{
+
+/* Sizes are rounded up to one of 8 steps between powers of two, so that at most an eighth is unused. */
+enum { SMALLEST = 512, STEPS = 8, CLASSES = 36 * STEPS };
+
+struct free_block {
+    free_block *next;
+    void *data;
+};
+
+struct pool {
+    free_block *free_of[CLASSES]; /* by class; the descriptors are host memory */
+    size_t held, cached;          /* bytes asked of CUDA; of them unused */
+};
+
+static size_t class_bytes(int which)
+{
+    size_t base = (size_t)SMALLEST << which / STEPS;
+    return base + base / STEPS * (size_t)(which % STEPS);
+}
+
+static int class_of(size_t bytes)
+{
+    int which = 0;
+    while (which < CLASSES && class_bytes(which) < bytes) which++;
+    return which;
+}
+
+char *memory_report(const light_device *device, char *text, size_t bytes)
+{
+    size_t free_bytes = 0, total = 0;
+    const pool *p = state_of(device)->memory;
+    cudaMemGetInfo(&free_bytes, &total);
+    snprintf(text, bytes, "%zu MiB of lasting memory are held, %zu MiB of the device's %zu MiB are free",
+             p->held >> 20, free_bytes >> 20, total >> 20);
+    return text;
+}
+
+/* Gives all that is unused back to CUDA. */
+static void trim(pool *p)
+{
+    for (int i = 0; i < CLASSES; i++) {
+        while (free_block *block = p->free_of[i]) {
+            p->free_of[i] = block->next;
+            p->held -= class_bytes(i);
+            p->cached -= class_bytes(i);
+            cudaFree(block->data);
+            free(block);
+        }
+    }
+}
+
+static light_status ask_cuda(light_device *device, size_t bytes, void **data)
+{
+    pool *p = state_of(device)->memory;
+    char text[256];
+    cudaError_t error = cudaMalloc(data, bytes);
+    if (error == cudaErrorMemoryAllocation && p->cached) {
+        cudaGetLastError();
+        trim(p);
+        error = cudaMalloc(data, bytes);
+    }
+    if (error == cudaSuccess) return LIGHT_OK;
+    cudaGetLastError(); /* the error is told here, the next call has its own */
+    if (error != cudaErrorMemoryAllocation) return cuda_status(device, error, "asking for memory");
+    return light_fail(
+        LIGHT_ERR_MEMORY,
+        "out of memory on %s: %zu MiB were asked for; %s (smaller batches, light_recompute or 16-bit "
+        "precision need less)",
+        device->name, bytes >> 20, memory_report(device, text, sizeof text));
+}
+
+light_status memory_open(light_device *device)
+{
+    device_state *s = state_of(device);
+    s->memory = (pool *)calloc(1, sizeof *s->memory);
+    if (!s->memory) return light_fail(LIGHT_ERR_MEMORY, "out of memory on the host");
+    return transfer_open(device);
+}
+
+void memory_close(light_device *device)
+{
+    device_state *s = state_of(device);
+    transfer_close(device);
+    if (s->scratch) cudaFree(s->scratch);
+    if (s->memory) trim(s->memory);
+    free(s->memory);
+}
+
+light_status allocate(light_device *device, size_t bytes, void **data)
+{
+    pool *p = state_of(device)->memory;
+    int which = class_of(bytes);
+    if (which == CLASSES)
+        return light_fail(LIGHT_ERR_MEMORY, "out of memory on %s: %zu MiB were asked for", device->name,
+                          bytes >> 20);
+    if (free_block *block = p->free_of[which]) {
+        p->free_of[which] = block->next;
+        p->cached -= class_bytes(which);
+        *data = block->data;
+        free(block);
+    } else {
+        LIGHT_TRY(ask_cuda(device, class_bytes(which), data));
+        p->held += class_bytes(which);
+    }
+    return cuda_status(device, cudaMemsetAsync(*data, 0, bytes, stream_of(device)), "clearing memory");
+}
+
+void release(light_device *device, void *data, size_t bytes)
+{
+    pool *p = state_of(device)->memory;
+    int which = class_of(bytes);
+    free_block *block = (free_block *)malloc(sizeof *block);
+    if (!block) { /* nowhere to note it */
+        p->held -= class_bytes(which);
+        cudaFree(data);
+        return;
+    }
+    *block = free_block{p->free_of[which], data};
+    p->free_of[which] = block;
+    p->cached += class_bytes(which);
+}
+
+/* ---- work memory of kernels ---------------------------------------------------- */
+
+light_status scratch(const light_device *device, size_t bytes, void **data)
+{
+    device_state *s = state_of(device);
+    if (bytes > s->scratch_bytes) {
+        size_t grown = 2 * s->scratch_bytes > bytes ? 2 * s->scratch_bytes : bytes;
+        void *memory;
+        LIGHT_TRY(ask_cuda((light_device *)device, grown, &memory));
+        cudaFree(s->scratch); /* waits for the kernels that use it */
+        s->scratch = memory;
+        s->scratch_bytes = grown;
+    }
+    *data = s->scratch;
+    return LIGHT_OK;
+}
+
+} // namespace light
