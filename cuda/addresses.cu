@@ -26,8 +26,8 @@ struct range {
 
 #define CALLS(X)                                                                                             \
     X(cuMemAddressReserve)                                                                                   \
-    X(cuMemAddressFree) X(cuMemCreate) X(cuMemRelease) X(cuMemMap) X(cuMemUnmap) X(cuMemSetAccess)           \
-        X(cuGetErrorString)
+    X(cuMemAddressFree)                                                                                      \
+    X(cuMemCreate) X(cuMemRelease) X(cuMemMap) X(cuMemUnmap) X(cuMemSetAccess) X(cuGetErrorString)
 static struct {
 #define MEMBER(name) decltype(&::name) name;
     CALLS(MEMBER)

@@ -171,8 +171,8 @@ light_status light_evaluation_loop(light_trainer *t, light_stage stage, int64_t 
     s->inference = true;
     light_step_set_counter(s, EVALUATION_COUNTER + (uint64_t)t->eval_batch.ready);
     enter_eval(t);
-    light_metrics_reset(t, 1);
-    light_status status = run_loaders(t, &hooks_of[stage], limit);
+    light_status status = light_metrics_reset(t, 1);
+    if (status == LIGHT_OK) status = run_loaders(t, &hooks_of[stage], limit);
     leave_eval(t);
     light_step_set_counter(s, counter);
     s->inference = false;

@@ -5,7 +5,7 @@
  *     run.c           one run: setup, restore, the loop, teardown, failure
  *     fit_loop.c      epochs and batches of training; evaluation_loop.c: validation, test, prediction
  *     optimize.c      loss, backward, clipping, optimizer and schedule steps
- *     log.c           light_log, the metrics and when they are written
+ *     log.c           light_log, the metrics and when they are written; arrivals.c: values of a device
  *     hooks.c         calling callbacks and module at each moment
  *     resume.c        what goes into a checkpoint, and back
  *     run_folder.c    where a run's files are
@@ -46,6 +46,14 @@ typedef struct light_limit {
     int64_t batches;
 } light_limit;
 
+/* A value on its way from the device. */
+typedef struct light_arrival {
+    int ticket;        /* of the backend's fetch */
+    int which, logged; /* whose value it is: in light_metrics.logged */
+    bool on_step, on_epoch;
+    double weight;
+} light_arrival;
+
 /* One name that is logged. */
 typedef struct light_logged {
     char *name;
@@ -72,6 +80,8 @@ typedef struct light_metrics {
     int n, capacity;
     light_metric *row; /* for the loggers */
     int next_logged;   /* guess where the next light_log finds its name */
+    light_arrival arrivals[LIGHT_FETCHES];
+    int first_arrival, n_arrivals; /* a ring, in the order of logging */
 } light_metrics;
 
 /* Whose hooks run, for light_log's rules. */
@@ -219,7 +229,7 @@ void light_optimizer_hooks_init(light_trainer *t);
 /* log.c */
 void light_metrics_free(light_metrics *m);
 /* Forgets everything logged in training (0) or evaluation (1), values that monitors see excepted. */
-void light_metrics_reset(light_trainer *t, int which);
+light_status light_metrics_reset(light_trainer *t, int which);
 void light_metrics_clear(light_trainer *t); /* all of it, names too */
 /* Reduces what was logged for the epoch. */
 light_status light_metrics_end_epoch(light_trainer *t, int which);
@@ -231,6 +241,14 @@ void light_metrics_drop_pending(light_trainer *t);
 light_status light_metrics_save(const light_trainer *t, light_state *state);
 light_status light_metrics_load(light_trainer *t, const light_state *state);
 light_status light_metrics_print(light_trainer *t, const char *title);
+/* One value of the epoch. */
+void light_logged_add(light_logged *l, double value, double weight);
+
+/* arrivals.c */
+/* Fetches a scalar of the step for `arrival`, whose ticket it sets. */
+light_status light_arrival_start(light_trainer *t, light_step *s, light_tensor *value, light_arrival arrival);
+/* Takes in values that have arrived from the device; with `wait`, all of them. Whoever reads metrics calls it first. */
+light_status light_metrics_settle(light_trainer *t, bool wait);
 
 /* resume.c */
 light_status light_save_point(light_trainer *t, light_resume_point point);
