@@ -20,7 +20,7 @@ typedef struct light_trainer_options {
     const char *devices;     /* "auto", a number */
     const char *strategy;    /* "auto": single */
     const char *precision;   /* "32-true", "64-true", "bf16-mixed" */
-    int64_t max_epochs;      /* 1000; -1: no limit */
+    int64_t max_epochs;      /* 1000, without limit where max_steps is given; -1: no limit */
     int64_t min_epochs;
     int64_t max_steps; /* optimizer steps; -1, the default: no limit */
     int64_t min_steps;
