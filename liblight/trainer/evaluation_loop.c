@@ -32,7 +32,7 @@ static const stage_hooks hooks_of[] = {
 
 light_status light_transfer_batch(light_trainer *t, light_batch *batch)
 {
-    light_dtype dtype = t->precision->all ? t->precision->lower : t->precision->dtype;
+    light_dtype dtype = light_precision_data(t->precision);
     LIGHT_TRY(light_datamodule_transfer(t->data, t->step, batch));
     for (int i = 0; i < batch->num_fields; i++) {
         light_tensor *field = batch->fields[i];

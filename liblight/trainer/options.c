@@ -9,16 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-const light_precision light_precisions[] = {
-    {"32-true", LIGHT_F32, LIGHT_DTYPE_DEFAULT, false, false},
-    {"64-true", LIGHT_F64, LIGHT_DTYPE_DEFAULT, false, false},
-    {"bf16-mixed", LIGHT_F32, LIGHT_BF16, false, false},
-    {"16-mixed", LIGHT_F32, LIGHT_F16, false, true},
-    {"bf16-true", LIGHT_F32, LIGHT_BF16, true, false},
-    {"16-true", LIGHT_F32, LIGHT_F16, true, false},
-    {0},
-};
-
 #define T light_trainer_options
 const light_option light_trainer_option_table[] = {
     LIGHT_OPTION(T, accelerator, "auto", "device to run on: auto, cpu or cuda"),
@@ -98,12 +88,6 @@ static light_status check_device(light_trainer *t)
     return LIGHT_OK;
 }
 
-static void choose_precision(light_trainer *t)
-{
-    t->precision = light_precisions;
-    while (strcmp(t->precision->name, t->options.precision)) t->precision++;
-}
-
 static light_status parse_limits(light_trainer *t)
 {
     const light_trainer_options *o = &t->options;
@@ -169,7 +153,7 @@ light_status light_trainer_resolve(light_trainer *t, const light_trainer_options
     for (const light_option *o = light_trainer_option_table; o->name; o++)
         LIGHT_TRY(check_one(o, &t->options));
     LIGHT_TRY(check_device(t));
-    choose_precision(t);
+    t->precision = light_precision_find(t->options.precision);
     LIGHT_TRY(parse_limits(t));
     apply_shorthands(t);
     return LIGHT_OK;

@@ -12,6 +12,7 @@
  *     limits.c        limits and intervals, from text to batches
  *     signals.c       Ctrl-C
  *     options.c       the table of flags, their defaults and checks
+ *     precision.c     what the values of the flag precision stand for
  */
 #ifndef LIGHT_TRAINER_TRAINER_H
 #define LIGHT_TRAINER_TRAINER_H
@@ -90,7 +91,7 @@ typedef struct light_save_request {
     light_callback *callback; /* to be told; NULL: nobody */
 } light_save_request;
 
-/* What a value of the flag `precision` stands for (options.c). */
+/* What a value of the flag `precision` stands for. */
 typedef struct light_precision {
     const char *name;  /* "bf16-mixed" */
     light_dtype dtype; /* of parameters, their gradients and the optimizer's state */
@@ -98,6 +99,12 @@ typedef struct light_precision {
     bool all;          /* all operations and the inputs are of 16 bits, not only products */
     bool scales;       /* losses are scaled */
 } light_precision;
+
+/* The dtype of inputs. */
+static inline light_dtype light_precision_data(const light_precision *p)
+{
+    return p->all ? p->lower : p->dtype;
+}
 
 typedef struct light_callback_entry {
     light_callback *callback;
@@ -280,7 +287,8 @@ typedef struct light_extension {
 extern const light_extension light_extensions[];
 const light_extension *light_extension_find(const char *name); /* NULL: there is none */
 
-extern const light_precision light_precisions[]; /* ends with a name of NULL */
+/* precision.c: one of the values that the flag takes. */
+const light_precision *light_precision_find(const char *name);
 
 /* The trainer's own option table. */
 extern const light_option light_trainer_option_table[];

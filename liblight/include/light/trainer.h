@@ -52,6 +52,9 @@ typedef struct light_trainer_options {
     light_logger *loggers[LIGHT_MAX_LOGGERS];
 } light_trainer_options;
 
+/* Prints which dtype each operation runs in under each value of `precision`. */
+LIGHT_API void light_print_precision(void);
+
 /* NULL after a failure (light_error_message tells): a flag that does not fit, callbacks that do not go together. */
 #define light_trainer_new(...) light_trainer_new_with(&(light_trainer_options){__VA_ARGS__})
 LIGHT_API light_trainer *light_trainer_new_with(const light_trainer_options *options);
