@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tensors from nothing: constants, ranges, random numbers, host memory. */
 #include "ops/common.h"
-#include "ops/table.h"
 
 #include "autograd/step.h"
 
@@ -162,6 +161,3 @@ light_tensor *light_from_host(light_step *s, light_shape shape, light_dtype dtyp
     create_attrs attrs = {.shape = shape, .dtype = dtype, .host = data};
     return create(s, &from_host_op, &attrs, LIGHT_F32);
 }
-
-const light_op *const light_create_ops[] = {&full_op,    &arange_op,    &rand_op, &randn_op,
-                                            &randint_op, &from_host_op, NULL};
