@@ -11,8 +11,9 @@
     X(conv)                                                                                                  \
     X(attention)                                                                                             \
     X(softmax)                                                                                               \
-    X(norm) X(loss) X(reduce) X(scan) X(unary) X(binary) X(embedding) X(index) X(dropout) X(rope) X(pool)    \
-        X(shape) X(join)
+    X(norm)                                                                                                  \
+    X(loss)                                                                                                  \
+    X(reduce) X(scan) X(unary) X(binary) X(embedding) X(index) X(dropout) X(rope) X(pool) X(shape) X(join)
 #define X(file) extern const light_op *const light_##file##_ops[];
 LIGHT_OP_FILE_MAP(X)
 #undef X
