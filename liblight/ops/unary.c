@@ -185,9 +185,8 @@ light_tensor *light_relu_(light_step *s, light_tensor *x)
     return LIGHT_APPLY1(s, &relu_op, &attrs, x);
 }
 
-const light_op *const light_unary_ops[] = {
+const light_op *const light_unary_ops[] = {&relu_op,
 #define X(code, text, saves, gradient, integers) &operations[LIGHT_UNARY_##code],
-    LIGHT_UNARY_MAP(X)
+                                           LIGHT_UNARY_MAP(X)
 #undef X
-        & relu_op,
-    NULL};
+                                               NULL};
