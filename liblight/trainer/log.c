@@ -376,6 +376,7 @@ static bool anything_pending(const light_metrics *m)
 
 light_status light_metrics_write(light_trainer *t)
 {
+    LIGHT_TRY(light_watch_loss_scale(t));
     light_metrics *m = &t->metrics;
     int64_t step = light_trainer_logged_step(t);
     int n = 0;
