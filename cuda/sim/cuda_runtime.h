@@ -19,7 +19,7 @@
 #define __constant__    static
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 #define __shared__   static thread_local // see shared.cpp
 static const int warpSize = 32;
 
