@@ -57,6 +57,10 @@ extern "C" LIGHT_API const light_backend *light_plugin(const light_plugin_host *
     backend.upload = light::upload;
     backend.fetch = light::fetch;
     backend.fetched = light::fetched;
+    backend.graph_begin = light::graph_begin;
+    backend.graph_end = light::graph_end;
+    backend.graph_launch = light::graph_launch;
+    backend.graph_free = light::graph_free;
     backend.synchronize = light::synchronize;
     backend.kernels = light::table;
     return &backend;

@@ -47,6 +47,7 @@ static light_status take_fault(const light_device *device)
 
 light_status synchronize(light_device *device)
 {
+    LIGHT_TRY(refuse_recording(device, "waiting"));
     device->synchronizations++;
     LIGHT_TRY(
         cuda_status(device, cudaStreamSynchronize(state_of(device)->compute), "waiting for the device"));
@@ -56,7 +57,7 @@ light_status synchronize(light_device *device)
 light_status launched(const light_device *device, cudaError_t error)
 {
     if (error != cudaSuccess) return cuda_status(device, error, "launching a kernel");
-    if (state_of(device)->sync_every) return synchronize((light_device *)device);
+    if (state_of(device)->sync_every && !recording(device)) return synchronize((light_device *)device);
     return take_fault(device);
 }
 
@@ -142,6 +143,7 @@ void close_device(light_device *device)
 {
     device_state *s = state_of(device);
     if (!s) return;
+    graph_close(device);
     memory_close(device);
     const cudaStream_t streams[] = {s->compute, s->communication, s->upload, s->download};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)

@@ -36,6 +36,7 @@ struct fault {
 struct pool;       /* memory.cu */
 struct range;      /* addresses.cu */
 struct transfers;  /* transfer.cu */
+struct graphs;     /* graph.cu */
 struct gemm_plans; /* vendor/ */
 struct conv_plans;
 
@@ -52,6 +53,7 @@ struct device_state {
     pool *memory;
     range *ranges;
     struct transfers *transfers;
+    struct graphs *graphs;
     gemm_plans *gemms;
     conv_plans *convs;
 };
@@ -80,6 +82,17 @@ inline light_status use(const light_device *device)
  * use the same memory: launches on `compute` follow each other, so they do not disturb what runs before them. Asked for
  * once by a launcher, which divides it as it likes. */
 light_status scratch(const light_device *device, size_t bytes, void **data);
+
+/* ---- graphs ----------------------------------------------------------------------- */
+
+/* Whether launches are recorded, to be repeated as a CUDA graph (graph.cu), instead of done. */
+bool recording(const light_device *device);
+/* The error of what cannot be recorded; LIGHT_OK where nothing is. */
+light_status refuse_recording(const light_device *device, const char *what);
+/* Where a recorded kernel reads the step's counter, and where an optimizer's reads {lr, step}, one such pair a call; NULL
+ * where nothing is recorded: then the numbers are those of the call. */
+const uint64_t *recorded_counter(const light_device *device);
+light_status recorded_numbers(const light_device *device, const double **numbers);
 
 /* ---- kernels ------------------------------------------------------------------ */
 

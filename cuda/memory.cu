@@ -73,6 +73,7 @@ static light_status ask_cuda(light_device *device, size_t bytes, void **data)
 {
     pool *p = state_of(device)->memory;
     char text[256];
+    LIGHT_TRY(refuse_recording(device, "asking for memory"));
     cudaError_t error = cudaMalloc(data, bytes);
     if (error == cudaErrorMemoryAllocation && p->cached) {
         cudaGetLastError();
@@ -110,6 +111,7 @@ light_status allocate(light_device *device, size_t bytes, void **data)
 {
     pool *p = state_of(device)->memory;
     int which = class_of(bytes);
+    LIGHT_TRY(refuse_recording(device, "asking for memory"));
     if (which == CLASSES)
         return light_fail(LIGHT_ERR_MEMORY, "out of memory on %s: %zu MiB were asked for", device->name,
                           bytes >> 20);

@@ -32,6 +32,8 @@ struct light_step {
     void *trainer;                  /* what runs the step, for light_log and manual optimization */
 };
 
+/* Forgets the tape and the failure, and draws the same random numbers again; tensors stay. */
+void light_step_retry(light_step *s);
 /* One more random operation: its Philox key and counter into rng[2]. */
 void light_step_draw(light_step *s, uint64_t rng[2]);
 /* Records light_error_message() as the step's failure, with module path and operation, unless there is one already. */

@@ -318,6 +318,15 @@ light_status light_optimizer_step_now(light_optimizer *optimizer, light_tensor *
     return LIGHT_OK;
 }
 
+void light_optimizer_count_step(light_optimizer *optimizer)
+{
+    for (int g = 0; g < optimizer->n_groups; g++)
+        for (int64_t i = 0; i < optimizer->groups[g].n; i++) {
+            light_optimizer_entry *e = &optimizer->groups[g].entries[i];
+            if (light_grad(e->parameter->tensor)) e->steps++;
+        }
+}
+
 void light_optimizer_zero_grad(light_optimizer *optimizer)
 {
     for (int g = 0; g < optimizer->n_groups; g++)

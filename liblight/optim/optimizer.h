@@ -109,6 +109,9 @@ bool light_optimizer_next_run(const light_optimizer_group *group, int64_t *at, l
 /* Takes the steps that loss scaling has skipped out of `steps`. Reads the device. */
 light_status light_optimizer_settle(light_optimizer *optimizer);
 
+/* Counts a step that the device has done without light_optimizer_step_now. */
+void light_optimizer_count_step(light_optimizer *optimizer);
+
 /* ---- state for checkpoints ----------------------------------------------- */
 
 typedef struct light_optimizer_state {

@@ -37,6 +37,15 @@ typedef struct light_backend {
      * may wait. At most LIGHT_FETCHES may be on their way. NULL on a host device. */
     light_status (*fetch)(light_device *device, const void *data, light_dtype dtype, int *ticket);
     light_status (*fetched)(light_device *device, int ticket, bool wait, double *value);
+    /* Work that repeats (NULL: this backend has no graphs). What is asked for between begin and end is recorded and not
+     * done; end gives the record, or drops it where `graph` is NULL. A launch does it once: random numbers are those of
+     * the step `counter`, and the i-th OPTIMIZER call of the record takes numbers[2 i] for lr and numbers[2 i + 1] for
+     * step. Reading results, and asking for memory, is an error while recording. */
+    light_status (*graph_begin)(light_device *device);
+    light_status (*graph_end)(light_device *device, void **graph);
+    light_status (*graph_launch)(light_device *device, void *graph, uint64_t counter, const double *numbers,
+                                 int n);
+    void (*graph_free)(light_device *device, void *graph);
     /* Waits for all work; reports what went wrong since the last call. */
     light_status (*synchronize)(light_device *device);
     const light_kernel *kernels; /* LIGHT_KERNEL_COUNT entries, NULL: this backend lacks it */

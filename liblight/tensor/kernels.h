@@ -108,6 +108,9 @@ typedef struct light_kernel_args {
     const uint64_t     *rng; /* {key, counter} for RANDOM, DROPOUT and SDPA: see light_random_attrs */
 } light_kernel_args;
 
+/* rng[1] is the step's counter times this, and which random call of the step it is. */
+#define LIGHT_RNG_CALLS ((uint64_t)1 << 24)
+
 typedef light_status (*light_kernel)(const light_kernel_args *args);
 
 /* ---- attributes --------------------------------------------------------- */

@@ -15,14 +15,22 @@ static light_tensor *fetchable(light_step *s, light_tensor *value)
     return wide;
 }
 
-light_status light_arrival_start(light_trainer *t, light_step *s, light_tensor *value, light_arrival arrival)
+light_status light_arrival_fetch(light_trainer *t, const light_graph_log *log)
 {
     light_metrics *m = &t->metrics;
     LIGHT_TRY(light_metrics_settle(t, m->n_arrivals == LIGHT_FETCHES));
-    if (!(value = fetchable(s, value))) return light_step_status(s);
-    LIGHT_TRY(s->device->backend->fetch(s->device, value->data, (light_dtype)value->dtype, &arrival.ticket));
-    m->arrivals[(m->first_arrival + m->n_arrivals++) % LIGHT_FETCHES] = arrival;
+    light_arrival *arrival = &m->arrivals[(m->first_arrival + m->n_arrivals) % LIGHT_FETCHES];
+    *arrival = log->arrival;
+    LIGHT_TRY(t->device->backend->fetch(t->device, log->data, log->dtype, &arrival->ticket));
+    m->n_arrivals++;
     return LIGHT_OK;
+}
+
+light_status light_arrival_start(light_trainer *t, light_step *s, light_tensor *value, light_arrival arrival)
+{
+    if (!(value = fetchable(s, value))) return light_step_status(s);
+    light_graph_log log = {arrival, value->data, (light_dtype)value->dtype};
+    return light_graph_keeps_log(t, &log) ? LIGHT_OK : light_arrival_fetch(t, &log);
 }
 
 static void take_in(light_metrics *m, const light_arrival *arrival, double value)

@@ -314,6 +314,14 @@ static light_status log_later(light_trainer *t, light_step *s, const char *name,
                                                .weight = weight_of(t, given)});
 }
 
+light_status light_log_again(light_trainer *t, const light_graph_log *log)
+{
+    light_logged *l = &t->metrics.logged[log->arrival.which][log->arrival.logged];
+    l->last_step = t->step->serial;
+    if (log->arrival.on_step) set_step_entries(t, l, t->metrics.entries[l->step_metric].value);
+    return light_arrival_fetch(t, log);
+}
+
 static light_status log_tensor(light_trainer *t, light_step *s, const char *name, light_tensor *value,
                                const light_log_options *options)
 {

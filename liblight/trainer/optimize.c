@@ -11,12 +11,17 @@
 
 /* The length of the accumulation window that the current batch begins. The last window of an epoch may be shorter, and
  * is averaged over its own length. */
-static int64_t window_length(const light_trainer *t)
+int64_t light_window_length(const light_trainer *t)
 {
     int64_t k = t->options.accumulate_grad_batches;
     if (t->num_train_batches < 0) return k;
     int64_t rest = t->num_train_batches - t->current_batch;
     return rest < k ? rest : k;
+}
+
+bool light_window_ends(const light_trainer *t)
+{
+    return t->accumulated + 1 >= t->options.accumulate_grad_batches || t->last_batch;
 }
 
 static light_status check_loss(light_trainer *t, light_tensor *loss)
@@ -205,7 +210,7 @@ static light_status accumulate(light_trainer *t, light_tensor *loss)
 {
     LIGHT_TRY(check_loss(t, loss));
     if (t->accumulated == 0) {
-        t->window = window_length(t);
+        t->window = light_window_length(t);
         LIGHT_TRY(zero_grad(t));
     }
     LIGHT_TRY(backward(t, loss, 1.0 / (double)t->window));
@@ -235,7 +240,20 @@ static light_status end_manual_batch(light_trainer *t, int64_t steps_before)
     return t->scaler ? light_scaler_update(t->scaler, t->step) : LIGHT_OK;
 }
 
-light_status light_train_on_batch(light_trainer *t, light_batch *batch)
+light_status light_count_recorded_step(light_trainer *t)
+{
+    bool ends = light_window_ends(t);
+    if (t->accumulated++ == 0) t->window = light_window_length(t);
+    if (!ends) return LIGHT_OK;
+    for (int i = 0; i < t->optimizers->n; i++)
+        light_optimizer_count_step(t->optimizers->entries[i].optimizer);
+    t->global_step++;
+    t->accumulated = 0;
+    t->stepped = true;
+    return schedules_after_step(t);
+}
+
+light_status light_train_eagerly(light_trainer *t, light_batch *batch)
 {
     light_step *s = t->step;
     t->stepped = false;
@@ -249,6 +267,12 @@ light_status light_train_on_batch(light_trainer *t, light_batch *batch)
         LIGHT_TRY(end_manual_batch(t, steps_before));
     else
         LIGHT_TRY(optimize(t, loss));
+    return LIGHT_OK;
+}
+
+light_status light_train_on_batch(light_trainer *t, light_batch *batch)
+{
+    LIGHT_TRY(t->graphs ? light_train_with_graphs(t, batch) : light_train_eagerly(t, batch));
     if (t->last_batch && !t->module_hooks.manual_optimization) LIGHT_TRY(light_schedules_at_epoch_end(t));
     return LIGHT_OK;
 }

@@ -44,6 +44,7 @@ const light_option light_trainer_option_table[] = {
     LIGHT_OPTION(T, enable_progress_bar, LIGHT_ON, "show progress"),
     LIGHT_OPTION(T, enable_model_summary, LIGHT_ON, "print the model's layers before training"),
     LIGHT_OPTION(T, enable_learning_curve, LIGHT_ON, "draw learning_curve.svg when training ends"),
+    LIGHT_OPTION(T, cuda_graphs, false, "record steps that repeat and launch them at once (cuda only)"),
     LIGHT_OPTION(T, detect_anomaly, false, "stop at the first loss that is NaN or infinite"),
     LIGHT_OPTION_RANGE(T, reload_dataloaders_every_n_epochs, 0, 0, INFINITY,
                        "make the training loader anew; 0: never"),

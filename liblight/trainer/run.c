@@ -92,6 +92,7 @@ static light_status build(light_trainer *t)
     light_set_default_dtype(dtype);
     LIGHT_TRY(status);
     LIGHT_TRY(light_flat_lower(t->module->flat, t->precision->lower));
+    light_graphs_free(t);
     light_step_free(t->step);
     t->step = NULL;
     LIGHT_TRY(light_step_new(&t->step, .device = t->device, .seed = (uint64_t)t->options.seed));
@@ -201,6 +202,7 @@ static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
     if (t->run_stage == LIGHT_STAGE_FIT) {
         LIGHT_TRY(light_make_train_loader(t));
         LIGHT_TRY(make_optimizers(t));
+        LIGHT_TRY(light_graphs_new(t));
     }
     if (checkpoint) LIGHT_TRY(light_restore(t, checkpoint));
     if (t->run_stage == LIGHT_STAGE_FIT)

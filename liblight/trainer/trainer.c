@@ -207,6 +207,7 @@ void light_trainer_free(light_trainer *t)
     light_scaler_free(t->scaler);
     light_optimizers_free(t->optimizers);
     light_metrics_clear(t);
+    light_graphs_free(t);
     light_step_free(t->step);
     light_free(t->saved_modes);
     light_free(t->log_dir);

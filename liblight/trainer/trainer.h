@@ -5,6 +5,7 @@
  *     run.c           one run: setup, restore, the loop, teardown, failure
  *     fit_loop.c      epochs and batches of training; evaluation_loop.c: validation, test, prediction
  *     optimize.c      loss, backward, clipping, optimizer and schedule steps
+ *     graph.c         steps that repeat as graphs of the device
  *     log.c           light_log, the metrics and when they are written; arrivals.c: values of a device
  *     hooks.c         calling callbacks and module at each moment
  *     resume.c        what goes into a checkpoint, and back
@@ -55,6 +56,15 @@ typedef struct light_arrival {
     bool on_step, on_epoch;
     double weight;
 } light_arrival;
+
+/* What is fetched for it. */
+typedef struct light_graph_log {
+    light_arrival arrival; /* without its ticket */
+    const void *data;      /* on the device */
+    light_dtype dtype;     /* f32 or f64 */
+} light_graph_log;
+
+typedef struct light_graphs light_graphs;
 
 /* One name that is logged. */
 typedef struct light_logged {
@@ -147,6 +157,7 @@ struct light_trainer {
     light_module_vtable module_hooks;
     light_datamodule *data;
     light_step *step;
+    light_graphs *graphs;                     /* NULL: every step is eager */
     light_loader *train_loader, *eval_loader; /* the chains of datamodule hooks */
     light_stage eval_loader_stage;
     light_optimizers *optimizers;
@@ -243,6 +254,19 @@ light_status light_transfer_batch(light_trainer *t, light_batch *batch);
 
 /* optimize.c */
 light_status light_train_on_batch(light_trainer *t, light_batch *batch);
+light_status light_train_eagerly(light_trainer *t, light_batch *batch);
+/* The length of the accumulation window that the current batch begins, and whether the current batch ends one. */
+int64_t light_window_length(const light_trainer *t);
+bool light_window_ends(const light_trainer *t);
+/* Counts a step of automatic optimization whose work the device has been asked for by a graph. */
+light_status light_count_recorded_step(light_trainer *t);
+
+/* graph.c: steps that repeat as graphs of the device. */
+light_status light_graphs_new(light_trainer *t); /* t->graphs, where the options ask for them */
+void light_graphs_free(light_trainer *t);
+light_status light_train_with_graphs(light_trainer *t, light_batch *batch);
+/* Whether the step is being recorded: then `log` is noted, to be fetched after each launch. */
+bool light_graph_keeps_log(light_trainer *t, const light_graph_log *log);
 light_status light_schedules_at_epoch_end(light_trainer *t); /* those that need no metric */
 light_status light_schedules_on_metric(light_trainer *t, light_interval interval);
 void light_optimizer_hooks_init(light_trainer *t);
@@ -264,12 +288,15 @@ void light_metrics_drop_pending(light_trainer *t);
 light_status light_metrics_save(const light_trainer *t, light_state *state);
 light_status light_metrics_load(light_trainer *t, const light_state *state);
 light_status light_metrics_print(light_trainer *t, const char *title);
+/* The host's part of a light_log in a step that is launched as a graph. */
+light_status light_log_again(light_trainer *t, const light_graph_log *log);
 /* One value of the epoch. */
 void light_logged_add(light_logged *l, double value, double weight);
 
 /* arrivals.c */
 /* Fetches a scalar of the step for `arrival`, whose ticket it sets. */
 light_status light_arrival_start(light_trainer *t, light_step *s, light_tensor *value, light_arrival arrival);
+light_status light_arrival_fetch(light_trainer *t, const light_graph_log *log);
 /* Takes in values that have arrived from the device; with `wait`, all of them. Whoever reads metrics calls it first. */
 light_status light_metrics_settle(light_trainer *t, bool wait);
 

@@ -41,6 +41,9 @@ typedef struct light_trainer_options {
     light_switch enable_model_summary;
     light_switch enable_learning_curve;
     bool detect_anomaly; /* stop at the first loss that is NaN or infinite */
+    /* Steps that repeat (batches of one shape) are recorded and launched as CUDA graphs: training_step then runs for the
+     * first few only, so what it does on the host must not change from step to step. */
+    bool cuda_graphs;
     int64_t reload_dataloaders_every_n_epochs;
     const char *default_root_dir; /* "runs" */
     const char *name;             /* of the runs in it; the module's name */
