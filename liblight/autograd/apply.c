@@ -83,7 +83,7 @@ static light_status cast_inputs(light_step *s, light_node *node)
         light_tensor *t = node->in[i];
         if (!t || !light_dtype_is_floating((light_dtype)t->dtype) || t->dtype == LIGHT_F64) continue;
         if (class != LIGHT_OP_LOWER && s->lower_all)
-            node->in[i] = t->lowered ? light_step_lowered(s, t) : t;
+            node->in[i] = light_seen(s, t);
         else if (class != LIGHT_OP_PROMOTE && t->dtype != to)
             node->in[i] = light_step_cast(s, t, to);
         if (!node->in[i]) return LIGHT_ERR_MEMORY;

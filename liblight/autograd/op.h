@@ -68,6 +68,10 @@ light_tensor *light_apply(light_step *s, const light_op *op, light_tensor *const
 #define LIGHT_APPLY2(s, op, attrs, a, b)                                                                     \
     light_apply(s, op, (light_tensor *[]){a, b}, 2, 0, attrs, sizeof *(attrs), NULL, 1)
 
+/* What operations get for t: where all of them run in 16 bits, a parameter's copy. light_apply does it; whoever looks at
+ * a dtype before has to ask. */
+light_tensor *light_seen(light_step *s, light_tensor *t);
+
 /* ---- for infer ---------------------------------------------------------- */
 
 /* "linear: ..." into the step's error. Returns `status`. */

@@ -95,6 +95,11 @@ light_tensor *light_step_lowered(light_step *s, light_tensor *t)
     return t->lowered;
 }
 
+light_tensor *light_seen(light_step *s, light_tensor *t)
+{
+    return s && s->lower_all && t && t->lowered ? light_step_lowered(s, t) : t;
+}
+
 /* A window on the same elements of the copy, for a window on a parameter. */
 static light_status lowered_window(light_step *s, light_node *node)
 {

@@ -131,6 +131,7 @@ static const light_op operations[] = {
 static light_tensor *binary(light_step *s, light_binary code, light_tensor *a, light_tensor *b)
 {
     light_binary_attrs attrs = {.code = (int)code};
+    a = light_seen(s, a), b = light_seen(s, b);
     if (a && b) {
         light_dtype dtype = light_result_dtype(a, b);
         if (code == LIGHT_BINARY_DIV && !light_dtype_is_floating(dtype)) dtype = LIGHT_F32;
@@ -191,6 +192,7 @@ static const light_op add_op = {
 light_tensor *light_add_(light_step *s, light_tensor *a, light_tensor *b)
 {
     light_binary_attrs attrs = {.code = LIGHT_BINARY_ADD};
+    b = light_seen(s, b);
     if (a && b && light_result_dtype(a, b) == (light_dtype)a->dtype)
         b = light_to_dtype(s, b, (light_dtype)a->dtype);
     return LIGHT_APPLY2(s, &add_op, &attrs, a, b);
@@ -257,6 +259,7 @@ static const light_op where_op = {.name = "where",
 
 light_tensor *light_where(light_step *s, light_tensor *condition, light_tensor *a, light_tensor *b)
 {
+    a = light_seen(s, a), b = light_seen(s, b);
     if (a && b) {
         light_dtype dtype = light_result_dtype(a, b);
         a = light_to_dtype(s, a, dtype);

@@ -206,6 +206,36 @@ static void gradients_of_many_uses_are_summed_in_f32(void **state)
     }
 }
 
+/* bf16-true: a parameter counts as 16-bit where dtypes are promoted, too. */
+static void parameters_do_not_widen_16_bit_operations(void **state)
+{
+    (void)state;
+    s->lower_all = true;
+    light_tensor *x = light_ones(s, LIGHT_SHAPE(2, 3), lower),
+                 *yes = light_ones(s, LIGHT_SHAPE(3), LIGHT_BOOL);
+    light_tensor *parts[] = {m->first, light_ones(s, LIGHT_SHAPE(3), lower)};
+    light_tensor *all[] = {
+        light_add(s, x, m->first),
+        light_mul(s, m->first, m->first),
+        light_where(s, yes, m->first, x),
+        light_cat(s, parts, 2, 0),
+        light_square(s, m->first),
+        light_layer_norm_op(s, x, 1, m->first, m->first, 1e-5),
+        light_mse_loss(s, m->first, parts[1]),
+        light_linear_op(s, light_ones(s, LIGHT_SHAPE(2, IN), LIGHT_F32), m->weight, m->bias),
+    };
+    assert_ok(light_step_status(s));
+    light_tensor *total = NULL;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        assert_int_equal(light_dtype_of(all[i]), lower);
+        light_tensor *sum = light_sum(s, all[i], LIGHT_ALL, false);
+        total = total ? light_add(s, total, sum) : sum;
+    }
+    light_backward(s, total);
+    assert_ok(light_step_status(s));
+    assert_int_equal(light_dtype_of(light_grad(m->first)), LIGHT_F32);
+}
+
 static int hooked;
 static void count_hook(light_tensor *t, void *user)
 {
@@ -270,6 +300,7 @@ int main(void)
         TEST(an_address_that_is_known_is_written_at_any_time),
         TEST(an_optimizer_writes_both),
         TEST(gradients_of_many_uses_are_summed_in_f32),
+        TEST(parameters_do_not_widen_16_bit_operations),
         TEST(hooks_come_after_the_last_use),
         TEST(windows_on_parameters_are_windows_on_copies),
         TEST(a_write_between_forward_and_backward_is_an_error),

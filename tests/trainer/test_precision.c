@@ -175,8 +175,6 @@ static void a_16_bit_checkpoint_holds_f32_for_any_precision(void **state)
     lab_free(&high);
 }
 
-/* ---- the copies ----------------------------------------------------------- */
-
 static void expect_copies_up_to_date(const lab *l)
 {
     for (light_parameter *p = light_next_parameter(l->module, NULL); p;
@@ -198,6 +196,78 @@ static void expect_copies_up_to_date(const lab *l)
         light_tensor_free(want);
     }
 }
+
+/* ---- all kinds of layers -------------------------------------------------- */
+
+typedef struct zoo {
+    light_module base;
+    light_conv2d conv;
+    light_conv_transpose2d back;
+    light_group_norm group_norm;
+    light_transformer_block block;
+    light_lstm lstm;
+    light_linear fc;
+} zoo;
+
+static light_status zoo_init(light_module *self)
+{
+    zoo *m = (zoo *)self;
+    LIGHT_TRY(light_conv2d_init(&m->conv, self, "conv", .in_channels = 1, .out_channels = 8, .kernel = 3,
+                                .padding = 1));
+    LIGHT_TRY(light_group_norm_init(&m->group_norm, self, "group_norm", .groups = 2, .channels = 8));
+    LIGHT_TRY(light_conv_transpose2d_init(&m->back, self, "back", .in_channels = 8, .out_channels = 8,
+                                          .kernel = 1));
+    LIGHT_TRY(
+        light_transformer_block_init(&m->block, self, "block", .embed_dim = 8, .heads = 2, .hidden = 16));
+    LIGHT_TRY(
+        light_lstm_init(&m->lstm, self, "lstm", .input_size = 8, .hidden_size = 8, .batch_first = true));
+    return light_linear_init(&m->fc, self, "fc", .in_features = 8, .out_features = LAB_CLASSES);
+}
+
+static light_tensor *zoo_forward(light_module *self, light_step *s, light_tensor *x)
+{
+    zoo *m = (zoo *)self;
+    int64_t n = light_dim(x, 0);
+    x = light_forward(s, &m->conv.base, light_reshape(s, x, LIGHT_SHAPE(n, 1, 4, 8)));
+    x = light_forward(s, &m->group_norm.base, light_avg_pool2d(s, light_gelu(s, x), 2));
+    x = light_add(s, x, light_forward(s, &m->back.base, x));
+    x = light_transpose(s, light_reshape(s, x, LIGHT_SHAPE(n, 8, 8)), 1, 2);
+    x = light_lstm_forward(s, &m->lstm, light_forward(s, &m->block.base, x), NULL, NULL, NULL, NULL);
+    return light_forward(s, &m->fc.base, light_mean(s, x, LIGHT_DIMS(1), false));
+}
+
+static light_tensor *zoo_training_step(light_module *self, light_step *s, const light_batch *batch)
+{
+    light_tensor *loss = light_cross_entropy(s, light_forward(s, self, batch->fields[0]), batch->fields[1]);
+    light_log(s, "train_loss", loss, .on_step = LIGHT_OFF, .on_epoch = true);
+    return loss;
+}
+
+static const light_module_vtable zoo_vtable = {
+    LIGHT_MODULE(zoo),
+    .init = zoo_init,
+    .forward = zoo_forward,
+    .training_step = zoo_training_step,
+    .configure_optimizers = net_optimizers,
+};
+
+static void all_kinds_of_layers_run_in_every_precision(void **state)
+{
+    double exact = 0;
+    (void)state;
+    for (int i = 0; i < PRECISIONS; i++) {
+        lab l = run_with(&zoo_vtable, (light_trainer_options){.precision = precisions[i]});
+        assert_ok(lab_fit(&l));
+        double loss = metric_of(l.trainer, "train_loss");
+        if (i == 0) exact = loss;
+        if (!(fabs(loss - exact) <= (4 * epsilon_of(precisions[i]) + 32 * 0x1p-24) * exact))
+            fail_msg("%s: loss %.9g, %.9g in f32", precisions[i], loss, exact);
+        if (i >= 2) expect_copies_up_to_date(&l);
+        lab_free(&l);
+    }
+}
+
+/* ---- the copies ----------------------------------------------------------- */
 
 /* What the optimizer writes is what a cast in each step would give: parameters whose address is known are cast so. */
 static void copies_give_the_bits_of_a_cast_in_each_step(void **state)
@@ -472,6 +542,7 @@ int main(void)
         lab_test(every_precision_learns_the_same),
         lab_test(operations_see_the_dtype_of_the_precision),
         lab_test(a_16_bit_checkpoint_holds_f32_for_any_precision),
+        lab_test(all_kinds_of_layers_run_in_every_precision),
         lab_test(copies_give_the_bits_of_a_cast_in_each_step),
         lab_test(another_precision_takes_the_copies_away),
         lab_test(an_overflow_skips_steps_until_the_scale_fits),
