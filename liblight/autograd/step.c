@@ -46,7 +46,7 @@ light_status light_step_begin(light_step *s)
     /* Leaves outlive the step, so what the tape noted in them is taken back. */
     for (light_node *node = s->tape; node; node = node->previous)
         for (int i = 0; i < node->n_in; i++)
-            if (node->in[i]) node->in[i]->uses = 0;
+            if (node->in[i]) light_leaf(node->in[i])->uses = 0;
     s->tape = NULL;
     s->storages = NULL;
     light_arena_reset(s->arena);

@@ -191,6 +191,7 @@ static const light_op conv2d_op = {
     .backward = conv2d_backward,
     .saves_in = 3,
     .precision = LIGHT_OP_LOWER,
+    .wide_grads = 6,
 };
 
 light_tensor *light_conv2d_op(light_step *s, light_tensor *x, light_tensor *weight, light_tensor *bias,
@@ -291,6 +292,7 @@ static const light_op transpose_op = {
     .backward = transpose_backward,
     .saves_in = 3,
     .precision = LIGHT_OP_LOWER,
+    .wide_grads = 6,
 };
 
 light_tensor *light_conv_transpose2d_op(light_step *s, light_tensor *x, light_tensor *weight,

@@ -61,6 +61,7 @@ static const light_op embedding_op = {
     .forward = embedding_forward,
     .backward = embedding_backward,
     .saves_in = 1u << INDEX,
+    .wide_grads = 1u << WEIGHT,
 };
 
 light_tensor *light_embedding_op(light_step *s, light_tensor *weight, light_tensor *indices,

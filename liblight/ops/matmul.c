@@ -138,6 +138,7 @@ static const light_op linear_op = {
     .backward = linear_backward,
     .saves_in = 3,
     .precision = LIGHT_OP_LOWER,
+    .wide_grads = 7,
 };
 
 light_tensor *light_linear_op(light_step *s, light_tensor *x, light_tensor *weight, light_tensor *bias)
@@ -253,6 +254,7 @@ static const light_op matmul_op = {
     .backward = matmul_backward,
     .saves_in = 3,
     .precision = LIGHT_OP_LOWER,
+    .wide_grads = 3,
 };
 
 light_tensor *light_matmul(light_step *s, light_tensor *a, light_tensor *b)

@@ -32,11 +32,12 @@ static const stage_hooks hooks_of[] = {
 
 light_status light_transfer_batch(light_trainer *t, light_batch *batch)
 {
+    light_dtype dtype = t->precision->all ? t->precision->lower : t->precision->dtype;
     LIGHT_TRY(light_datamodule_transfer(t->data, t->step, batch));
     for (int i = 0; i < batch->num_fields; i++) {
         light_tensor *field = batch->fields[i];
-        if (t->dtype != LIGHT_F32 && light_dtype_is_floating(light_dtype_of(field)))
-            field = light_to_dtype(t->step, field, t->dtype);
+        if (dtype != LIGHT_F32 && light_dtype_is_floating(light_dtype_of(field)))
+            field = light_to_dtype(t->step, field, dtype);
         if (!field) return light_step_status(t->step);
         /* Hooks after backward may still look at the batch. */
         light_storage_ref(field->storage);

@@ -314,6 +314,7 @@ void light_metrics_drop_pending(light_trainer *t)
 
 light_status light_metrics_write(light_trainer *t)
 {
+    LIGHT_TRY(light_watch_loss_scale(t));
     light_metrics *m = &t->metrics;
     int64_t step = light_trainer_logged_step(t);
     int n = 0;

@@ -9,13 +9,23 @@
 #include <stdio.h>
 #include <string.h>
 
+const light_precision light_precisions[] = {
+    {"32-true", LIGHT_F32, LIGHT_DTYPE_DEFAULT, false, false},
+    {"64-true", LIGHT_F64, LIGHT_DTYPE_DEFAULT, false, false},
+    {"bf16-mixed", LIGHT_F32, LIGHT_BF16, false, false},
+    {"16-mixed", LIGHT_F32, LIGHT_F16, false, true},
+    {"bf16-true", LIGHT_F32, LIGHT_BF16, true, false},
+    {"16-true", LIGHT_F32, LIGHT_F16, true, false},
+    {0},
+};
+
 #define T light_trainer_options
 const light_option light_trainer_option_table[] = {
     LIGHT_OPTION(T, accelerator, "auto", "device to run on: auto, cpu or cuda"),
     LIGHT_OPTION(T, devices, "auto", "how many devices: auto or a number"),
     LIGHT_OPTION(T, strategy, "auto", "how processes share the work: auto or single"),
-    LIGHT_OPTION_CHOICE(T, precision, "32-true", "32-true|64-true|bf16-mixed",
-                        "dtype of parameters (true), or of products with f32 parameters (mixed)"),
+    LIGHT_OPTION_CHOICE(T, precision, "32-true", "32-true|64-true|bf16-mixed|16-mixed|bf16-true|16-true",
+                        "dtype of all that is computed (true), or of products alone (mixed)"),
     LIGHT_OPTION_RANGE(T, max_epochs, 1000, -1, INFINITY, "epochs at most; -1: no limit"),
     LIGHT_OPTION_RANGE(T, min_epochs, 0, 0, INFINITY, "epochs at least, whatever asks to stop"),
     LIGHT_OPTION_RANGE(T, max_steps, -1, -1, INFINITY, "optimizer steps at most; -1: no limit"),
@@ -85,9 +95,13 @@ static light_status check_device(light_trainer *t)
     if (strcmp(o->strategy, "auto") && strcmp(o->strategy, "single"))
         return light_fail(LIGHT_ERR_UNSUPPORTED,
                           "trainer.strategy \"%s\": this build has the strategy single only", o->strategy);
-    t->dtype = !strcmp(o->precision, "64-true") ? LIGHT_F64 : LIGHT_F32;
-    t->lower = !strcmp(o->precision, "bf16-mixed") ? LIGHT_BF16 : LIGHT_DTYPE_DEFAULT;
     return LIGHT_OK;
+}
+
+static void choose_precision(light_trainer *t)
+{
+    t->precision = light_precisions;
+    while (strcmp(t->precision->name, t->options.precision)) t->precision++;
 }
 
 static light_status parse_limits(light_trainer *t)
@@ -155,6 +169,7 @@ light_status light_trainer_resolve(light_trainer *t, const light_trainer_options
     for (const light_option *o = light_trainer_option_table; o->name; o++)
         LIGHT_TRY(check_one(o, &t->options));
     LIGHT_TRY(check_device(t));
+    choose_precision(t);
     LIGHT_TRY(parse_limits(t));
     apply_shorthands(t);
     return LIGHT_OK;

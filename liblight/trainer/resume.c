@@ -156,11 +156,11 @@ static light_status save_optimizers(const light_trainer *t, light_state *optimiz
 static light_status build_state(light_trainer *t, light_state *state, bool weights_only,
                                 light_resume_point point)
 {
-    static const char *const names[] = {"hyperparameters", "loops",      "optimizers",
-                                        "lr_schedulers",   "callbacks",  "metrics",
-                                        "loader",          "datamodule", "module"};
-    light_state *g[9];
-    for (int i = 0; i < 9; i++)
+    static const char *const names[] = {"hyperparameters", "loops",    "optimizers", "lr_schedulers",
+                                        "callbacks",       "metrics",  "loader",     "datamodule",
+                                        "module",          "precision"};
+    light_state *g[10];
+    for (int i = 0; i < 10; i++)
         if (!(g[i] = light_state_group(state, names[i]))) return LIGHT_ERR_MEMORY;
     LIGHT_TRY(save_hyperparameters(t, g[0]));
     if (t->module_hooks.save_state) LIGHT_TRY(t->module_hooks.save_state(t->module, g[8]));
@@ -169,6 +169,7 @@ static light_status build_state(light_trainer *t, light_state *state, bool weigh
     LIGHT_TRY(save_optimizers(t, g[2], g[3]));
     LIGHT_TRY(save_callbacks(t, g[4]));
     LIGHT_TRY(light_metrics_save(t, g[5]));
+    if (t->scaler) LIGHT_TRY(light_scaler_save(t->scaler, g[9]));
     if (t->train_loader) LIGHT_TRY(light_loader_save_state(t->train_loader, g[6]));
     return light_datamodule_save_state(t->data, g[7]);
 }
@@ -371,6 +372,10 @@ static light_status restore_fit(light_trainer *t, const light_checkpoint *checkp
         if (group && t->optimizers->entries[i].schedule)
             LIGHT_TRY(light_schedule_load(t->optimizers->entries[i].schedule, group));
     }
+    /* A run that goes on in 16-mixed from another precision begins with a new scale. */
+    const light_state *precision = light_state_find_group(state, "precision");
+    if (t->scaler && precision && light_state_has(precision, "scale"))
+        LIGHT_TRY(light_scaler_load(t->scaler, precision));
     LIGHT_TRY(load_loops(t, loops));
     LIGHT_TRY(load_gradients(t, checkpoint));
     const light_state *metrics = light_state_find_group(state, "metrics");

@@ -21,6 +21,7 @@
 #include "data/datamodule.h"
 #include "data/loader.h"
 #include "optim/optimizer.h"
+#include "optim/scaler.h"
 #include "optim/schedule.h"
 
 #include <light/trainer.h>
@@ -89,6 +90,15 @@ typedef struct light_save_request {
     light_callback *callback; /* to be told; NULL: nobody */
 } light_save_request;
 
+/* What a value of the flag `precision` stands for (options.c). */
+typedef struct light_precision {
+    const char *name;  /* "bf16-mixed" */
+    light_dtype dtype; /* of parameters, their gradients and the optimizer's state */
+    light_dtype lower; /* operations of 16 bits run in this dtype; LIGHT_DTYPE_DEFAULT: there are none */
+    bool all;          /* all operations and the inputs are of 16 bits, not only products */
+    bool scales;       /* losses are scaled */
+} light_precision;
+
 typedef struct light_callback_entry {
     light_callback *callback;
     light_callback_vtable hooks; /* a full-size copy: hooks that an older program does not know are NULL */
@@ -111,8 +121,7 @@ struct light_trainer {
     light_logger_entry loggers[LIGHT_MAX_LOGGERS];
     int n_loggers;
     light_device *device;
-    light_dtype dtype; /* of parameters and inputs */
-    light_dtype lower; /* of products under mixed precision */
+    const light_precision *precision;
 
     /* the run */
     light_stage run_stage, stage;
@@ -125,7 +134,9 @@ struct light_trainer {
     light_stage eval_loader_stage;
     light_optimizers *optimizers;
     light_optimizer_hooks optimizer_hooks;
-    bool *saved_modes; /* train flags of all modules while evaluation runs */
+    light_scaler *scaler; /* NULL: losses are not scaled */
+    bool told_scale;      /* that the loss scale has collapsed */
+    bool *saved_modes;    /* train flags of all modules while evaluation runs */
     char *log_dir;
     bool new_folder;      /* log_dir was made by this run */
     char *ckpt_path;      /* the checkpoint in use, or NULL */
@@ -215,6 +226,8 @@ light_status light_train_on_batch(light_trainer *t, light_batch *batch);
 light_status light_schedules_at_epoch_end(light_trainer *t); /* those that need no metric */
 light_status light_schedules_on_metric(light_trainer *t, light_interval interval);
 void light_optimizer_hooks_init(light_trainer *t);
+/* Warns, once, when the loss scale shows that no step works any more. Waits for the device. */
+light_status light_watch_loss_scale(light_trainer *t);
 
 /* log.c */
 void light_metrics_free(light_metrics *m);
@@ -266,6 +279,8 @@ typedef struct light_extension {
 } light_extension;
 extern const light_extension light_extensions[];
 const light_extension *light_extension_find(const char *name); /* NULL: there is none */
+
+extern const light_precision light_precisions[]; /* ends with a name of NULL */
 
 /* The trainer's own option table. */
 extern const light_option light_trainer_option_table[];

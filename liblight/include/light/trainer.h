@@ -19,7 +19,7 @@ typedef struct light_trainer_options {
     const char *accelerator; /* "auto" (light_default_device), "cpu", "cuda" */
     const char *devices;     /* "auto", a number */
     const char *strategy;    /* "auto": single */
-    const char *precision;   /* "32-true", "64-true", "bf16-mixed" */
+    const char *precision;   /* "32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true" */
     int64_t max_epochs;      /* 1000; -1: no limit */
     int64_t min_epochs;
     int64_t max_steps; /* optimizer steps; -1, the default: no limit */
