@@ -34,6 +34,7 @@ inline bool join_neighbours(gather_job *job, int64_t n)
 {
     walk<3> &w = job->elements;
     int last = w.ndim - 1;
+    if (w.numel == 0) return false;
     bool fit = w.strides[0][last] == 1 && w.strides[1][last] == 0 && w.strides[2][last] == 1 &&
                w.shape[last] % n == 0 && job->stride % n == 0;
     for (int d = 0; d < last; d++) fit = fit && w.strides[0][d] % n == 0 && w.strides[2][d] % n == 0;
