@@ -69,6 +69,13 @@ inline cudaStream_t stream_of(const light_device *device)
 /* Turns a CUDA error into a status and a text: what was done, what CUDA says, what to try. */
 light_status cuda_status(const light_device *device, cudaError_t error, const char *doing);
 
+/* Makes the device the calling thread's: CUDA has one for each thread, the first unless told otherwise, on which memory
+ * and kernels are. */
+inline light_status use(const light_device *device)
+{
+    return cuda_status(device, cudaSetDevice(state_of(device)->index), "choosing the device");
+}
+
 /* Work memory on the device for the kernels of one launcher, aligned to 256 bytes, contents undefined. Later launchers
  * use the same memory: launches on `compute` follow each other, so they do not disturb what runs before them. Asked for
  * once by a launcher, which divides it as it likes. */
@@ -92,10 +99,7 @@ light_status launch(const light_device *device, void (*kernel)(P...), dim3 grid,
                     A... arguments)
 {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return LIGHT_OK;
-#ifdef LIGHT_CUDA_SIM
-    return launched(device,
-                    sim::launch(grid, block, shared, stream_of(device), [=] { kernel(P(arguments)...); }));
-#else
+    LIGHT_TRY(use(device));
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = block;
@@ -107,7 +111,6 @@ light_status launch(const light_device *device, void (*kernel)(P...), dim3 grid,
                                                    cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
                               "shared memory"));
     return launched(device, cudaLaunchKernelEx(&config, kernel, P(arguments)...));
-#endif
 }
 
 /* Blocks for n items, `each` of them a block: enough to fill the device several times over, no more; kernels go on in

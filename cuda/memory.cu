@@ -45,6 +45,16 @@ char *memory_report(const light_device *device, char *text, size_t bytes)
     return text;
 }
 
+light_status step_too_large(const light_device *device, size_t from, size_t to)
+{
+    char text[256];
+    return light_fail(
+        LIGHT_ERR_MEMORY,
+        "out of memory on %s: a step grew to %zu MiB, %zu MiB more than there were; %s (smaller batches, "
+        "light_recompute or 16-bit precision need less)",
+        device->name, to >> 20, (to - from) >> 20, memory_report(device, text, sizeof text));
+}
+
 /* Gives all that is unused back to CUDA. */
 static void trim(pool *p)
 {

@@ -21,6 +21,9 @@ void release(light_device *device, void *data, size_t bytes);
 /* "12.1 GiB are held, 0.3 GiB of 79.1 GiB are free", for messages */
 char *memory_report(const light_device *device, char *text, size_t bytes);
 
+/* An error: there is no memory for a step that grows from `from` bytes to `to`. */
+light_status step_too_large(const light_device *device, size_t from, size_t to);
+
 /* addresses.cu: a range of addresses that becomes memory piece by piece. */
 light_status reserve(light_device *device, size_t bytes, void **base);
 light_status commit(light_device *device, void *base, size_t from, size_t to);

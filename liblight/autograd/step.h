@@ -25,6 +25,7 @@ struct light_step {
     bool inference;
     bool training;
     bool retain;
+    light_dtype dtype; /* of floating tensors for which none is given; LIGHT_DTYPE_DEFAULT: f32 */
     light_dtype lower; /* products run in this dtype; LIGHT_DTYPE_DEFAULT: as they come */
     bool lower_all;    /* so does all that reads parameters (bf16-true); false: mixed precision */
     const light_tensor *grad_scale; /* f32 scalar by which gradients are too large; NULL: they are not */

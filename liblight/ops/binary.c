@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Elementwise functions of two tensors, and where. */
 #include "ops/common.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -269,3 +270,8 @@ light_tensor *light_masked_fill(light_step *s, light_tensor *x, light_tensor *ma
     light_tensor *filler = x ? light_full(s, LIGHT_SCALAR, value, (light_dtype)x->dtype) : NULL;
     return light_where(s, mask, filler, x);
 }
+
+#define AT(code) &operations[LIGHT_BINARY_##code]
+const light_op *const light_binary_ops[] = {AT(ADD),     AT(SUB), AT(MUL), AT(DIV), AT(POW),   AT(MAXIMUM),
+                                            AT(MINIMUM), AT(EQ),  AT(NE),  AT(LT),  AT(LE),    AT(GT),
+                                            AT(GE),      AT(AND), AT(OR),  &add_op, &where_op, NULL};

@@ -3,6 +3,7 @@
  * comes row-major is copied once. A transposed convolution is the gradient of a convolution, run forward. */
 #include "ops/common.h"
 #include "ops/layout.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -303,3 +304,5 @@ light_tensor *light_conv_transpose2d_op(light_step *s, light_tensor *x, light_te
     return light_apply(s, &transpose_op, (light_tensor *[]){x, weight, bias}, 3, 1u << 2, &attrs,
                        sizeof attrs, NULL, 1);
 }
+
+const light_op *const light_conv_ops[] = {&conv2d_op, &transpose_op, NULL};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Matrix products: matmul and linear. */
 #include "ops/common.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -271,3 +272,5 @@ light_tensor *light_matmul(light_step *s, light_tensor *a, light_tensor *b)
     if (column) y = light_squeeze(s, y, -1);
     return y;
 }
+
+const light_op *const light_matmul_ops[] = {&linear_op, &matmul_op, NULL};

@@ -9,16 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-const light_precision light_precisions[] = {
-    {"32-true", LIGHT_F32, LIGHT_DTYPE_DEFAULT, false, false},
-    {"64-true", LIGHT_F64, LIGHT_DTYPE_DEFAULT, false, false},
-    {"bf16-mixed", LIGHT_F32, LIGHT_BF16, false, false},
-    {"16-mixed", LIGHT_F32, LIGHT_F16, false, true},
-    {"bf16-true", LIGHT_F32, LIGHT_BF16, true, false},
-    {"16-true", LIGHT_F32, LIGHT_F16, true, false},
-    {0},
-};
-
 #define T light_trainer_options
 const light_option light_trainer_option_table[] = {
     LIGHT_OPTION(T, accelerator, "auto", "device to run on: auto, cpu or cuda"),
@@ -26,7 +16,8 @@ const light_option light_trainer_option_table[] = {
     LIGHT_OPTION(T, strategy, "auto", "how processes share the work: auto or single"),
     LIGHT_OPTION_CHOICE(T, precision, "32-true", "32-true|64-true|bf16-mixed|16-mixed|bf16-true|16-true",
                         "dtype of all that is computed (true), or of products alone (mixed)"),
-    LIGHT_OPTION_RANGE(T, max_epochs, 1000, -1, INFINITY, "epochs at most; -1: no limit"),
+    LIGHT_OPTION_RANGE(T, max_epochs, 1000, -1, INFINITY,
+                       "epochs at most; -1: no limit, as where max_steps alone is given"),
     LIGHT_OPTION_RANGE(T, min_epochs, 0, 0, INFINITY, "epochs at least, whatever asks to stop"),
     LIGHT_OPTION_RANGE(T, max_steps, -1, -1, INFINITY, "optimizer steps at most; -1: no limit"),
     LIGHT_OPTION_RANGE(T, min_steps, 0, 0, INFINITY, "optimizer steps at least"),
@@ -98,12 +89,6 @@ static light_status check_device(light_trainer *t)
     return LIGHT_OK;
 }
 
-static void choose_precision(light_trainer *t)
-{
-    t->precision = light_precisions;
-    while (strcmp(t->precision->name, t->options.precision)) t->precision++;
-}
-
 static light_status parse_limits(light_trainer *t)
 {
     const light_trainer_options *o = &t->options;
@@ -159,17 +144,24 @@ static void apply_shorthands(light_trainer *t)
         t->overfit = (light_limit){0};
 }
 
+void light_trainer_default_epochs(light_trainer_options *options)
+{
+    const light_option *o = light_option_find(light_trainer_option_table, "max_epochs");
+    options->max_epochs = options->max_steps >= 0 ? -1 : (int64_t)o->number;
+}
+
 light_status light_trainer_resolve(light_trainer *t, const light_trainer_options *options, bool as_they_stand)
 {
     t->options = *options;
     if (!as_they_stand) {
         light_options_default(light_trainer_option_table, &t->options);
         light_options_merge(light_trainer_option_table, &t->options, options, 0);
+        if (!options->max_epochs) light_trainer_default_epochs(&t->options);
     }
     for (const light_option *o = light_trainer_option_table; o->name; o++)
         LIGHT_TRY(check_one(o, &t->options));
     LIGHT_TRY(check_device(t));
-    choose_precision(t);
+    t->precision = light_precision_find(t->options.precision);
     LIGHT_TRY(parse_limits(t));
     apply_shorthands(t);
     return LIGHT_OK;

@@ -95,6 +95,7 @@ static light_status build(light_trainer *t)
     light_step_free(t->step);
     t->step = NULL;
     LIGHT_TRY(light_step_new(&t->step, .device = t->device, .seed = (uint64_t)t->options.seed));
+    t->step->dtype = light_precision_data(t->precision);
     t->step->lower = t->precision->lower;
     t->step->lower_all = t->precision->all;
     t->step->trainer = t;

@@ -206,7 +206,7 @@ void light_trainer_free(light_trainer *t)
     light_loader_free(t->eval_loader);
     light_scaler_free(t->scaler);
     light_optimizers_free(t->optimizers);
-    light_metrics_free(&t->metrics);
+    light_metrics_clear(t);
     light_step_free(t->step);
     light_free(t->saved_modes);
     light_free(t->log_dir);

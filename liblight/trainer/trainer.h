@@ -5,13 +5,14 @@
  *     run.c           one run: setup, restore, the loop, teardown, failure
  *     fit_loop.c      epochs and batches of training; evaluation_loop.c: validation, test, prediction
  *     optimize.c      loss, backward, clipping, optimizer and schedule steps
- *     log.c           light_log, the metrics and when they are written
+ *     log.c           light_log, the metrics and when they are written; arrivals.c: values of a device
  *     hooks.c         calling callbacks and module at each moment
  *     resume.c        what goes into a checkpoint, and back
  *     run_folder.c    where a run's files are
  *     limits.c        limits and intervals, from text to batches
  *     signals.c       Ctrl-C
  *     options.c       the table of flags, their defaults and checks
+ *     precision.c     what the values of the flag precision stand for
  */
 #ifndef LIGHT_TRAINER_TRAINER_H
 #define LIGHT_TRAINER_TRAINER_H
@@ -47,6 +48,14 @@ typedef struct light_limit {
     int64_t batches;
 } light_limit;
 
+/* A value on its way from the device. */
+typedef struct light_arrival {
+    int ticket;        /* of the backend's fetch */
+    int which, logged; /* whose value it is: in light_metrics.logged */
+    bool on_step, on_epoch;
+    double weight;
+} light_arrival;
+
 /* One name that is logged. */
 typedef struct light_logged {
     char *name;
@@ -73,6 +82,8 @@ typedef struct light_metrics {
     int n, capacity;
     light_metric *row; /* for the loggers */
     int next_logged;   /* guess where the next light_log finds its name */
+    light_arrival arrivals[LIGHT_FETCHES];
+    int first_arrival, n_arrivals; /* a ring, in the order of logging */
 } light_metrics;
 
 /* Whose hooks run, for light_log's rules. */
@@ -90,7 +101,7 @@ typedef struct light_save_request {
     light_callback *callback; /* to be told; NULL: nobody */
 } light_save_request;
 
-/* What a value of the flag `precision` stands for (options.c). */
+/* What a value of the flag `precision` stands for. */
 typedef struct light_precision {
     const char *name;  /* "bf16-mixed" */
     light_dtype dtype; /* of parameters, their gradients and the optimizer's state */
@@ -98,6 +109,12 @@ typedef struct light_precision {
     bool all;          /* all operations and the inputs are of 16 bits, not only products */
     bool scales;       /* losses are scaled */
 } light_precision;
+
+/* The dtype of inputs. */
+static inline light_dtype light_precision_data(const light_precision *p)
+{
+    return p->all ? p->lower : p->dtype;
+}
 
 typedef struct light_callback_entry {
     light_callback *callback;
@@ -205,6 +222,9 @@ void light_call_on_exception(light_trainer *t, light_status status);
 light_status light_trainer_resolve(light_trainer *t, const light_trainer_options *options,
                                    bool as_they_stand);
 
+/* max_epochs where it was not given: a limit of steps stands alone, else there are so many as the table says. */
+void light_trainer_default_epochs(light_trainer_options *options);
+
 /* run.c */
 light_status light_make_train_loader(light_trainer *t);
 light_status light_trainer_run(light_trainer *t, light_stage stage, light_module *module,
@@ -232,7 +252,7 @@ light_status light_watch_loss_scale(light_trainer *t);
 /* log.c */
 void light_metrics_free(light_metrics *m);
 /* Forgets everything logged in training (0) or evaluation (1), values that monitors see excepted. */
-void light_metrics_reset(light_trainer *t, int which);
+light_status light_metrics_reset(light_trainer *t, int which);
 void light_metrics_clear(light_trainer *t); /* all of it, names too */
 /* Reduces what was logged for the epoch. */
 light_status light_metrics_end_epoch(light_trainer *t, int which);
@@ -244,6 +264,14 @@ void light_metrics_drop_pending(light_trainer *t);
 light_status light_metrics_save(const light_trainer *t, light_state *state);
 light_status light_metrics_load(light_trainer *t, const light_state *state);
 light_status light_metrics_print(light_trainer *t, const char *title);
+/* One value of the epoch. */
+void light_logged_add(light_logged *l, double value, double weight);
+
+/* arrivals.c */
+/* Fetches a scalar of the step for `arrival`, whose ticket it sets. */
+light_status light_arrival_start(light_trainer *t, light_step *s, light_tensor *value, light_arrival arrival);
+/* Takes in values that have arrived from the device; with `wait`, all of them. Whoever reads metrics calls it first. */
+light_status light_metrics_settle(light_trainer *t, bool wait);
 
 /* resume.c */
 light_status light_save_point(light_trainer *t, light_resume_point point);
@@ -280,7 +308,8 @@ typedef struct light_extension {
 extern const light_extension light_extensions[];
 const light_extension *light_extension_find(const char *name); /* NULL: there is none */
 
-extern const light_precision light_precisions[]; /* ends with a name of NULL */
+/* precision.c: one of the values that the flag takes. */
+const light_precision *light_precision_find(const char *name);
 
 /* The trainer's own option table. */
 extern const light_option light_trainer_option_table[];

@@ -57,8 +57,10 @@ static void test_wrong_arguments(void **state)
     assert_fails(2, "--trainer.max_epochs \"three\": expected a whole number", "fit", "--trainer.max_epochs",
                  "three");
     assert_fails(2, "--trainer.max_epochs -2: must be at least -1", "fit", "--trainer.max_epochs", "-2");
-    assert_fails(2, "--trainer.max_epochs needs a value: epochs at most; -1: no limit", "fit",
-                 "--trainer.max_epochs");
+    assert_fails(
+        2,
+        "--trainer.max_epochs needs a value: epochs at most; -1: no limit, as where max_steps alone is given",
+        "fit", "--trainer.max_epochs");
     assert_fails(2, "--model.lr needs a value: learning rate", "fit", "--model.lr", "--model.hidden", "3");
     assert_fails(2, "--data.batch_size 0: must be at least 1", "fit", "--data.batch_size", "0");
     assert_fails(2, "--model.kind \"tahn\": expected one of relu|tanh (did you mean tanh?)", "fit",
@@ -198,7 +200,9 @@ static void assert_whole_help(void)
     assert_section_is_in_help("data", points_options);
     for (const light_extension *e = light_extensions; e->name; e++)
         if (e->callback) assert_section_is_in_help(e->name, e->callback->options);
-    assert_says(out, "--trainer.max_epochs NUMBER\n      epochs at most; -1: no limit (default: 21)\n");
+    assert_says(
+        out,
+        "--trainer.max_epochs NUMBER\n      epochs at most; -1: no limit, as where max_steps alone is given (default: 21)\n");
     assert_says(out, "--model.kind relu|tanh\n      nonlinearity (default: relu)\n");
     assert_says(out, "--model.fancy BOOL\n      be fancy (default: false)\n");
     assert_says(out, "--trainer.name TEXT\n");
@@ -275,6 +279,28 @@ static void test_printed_configuration_reads_back(void **state)
     assert_false(light_file_exists(at("runs")));
 }
 
+/* ---- print_precision ---------------------------------------------------- */
+
+static void test_the_dtype_of_each_operation(void **state)
+{
+    static const char *const lines[] = {
+        "operation                     32-true      64-true      bf16-mixed   16-mixed     bf16-true    16-true\n",
+        "linear                        f32          f64          bf16         f16          bf16         f16\n",
+        "softmax                       f32          f64          f32          f32          bf16         f16\n",
+        "relu                          f32          f64          as it comes  as it comes  bf16         f16\n",
+    };
+    (void)state;
+    assert_int_equal(run_program("fit", "--print_precision"), 0);
+    const char *at_line = out;
+    for (int i = 0; i < 4; i++) {
+        at_line = strstr(at_line, lines[i]);
+        if (!at_line) fail_msg("'%s' is not in '%s', or not behind the one before", lines[i], out);
+    }
+    assert_string_equal(err, "");
+    assert_fails(2, "unknown option --print_precision", "fit", "--print_precision=all");
+    assert_false(light_file_exists(at("runs")));
+}
+
 static int all_tests(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +318,7 @@ static int all_tests(void)
         cmocka_unit_test_setup(test_help_of_a_section, clean),
         cmocka_unit_test_setup(test_version, clean),
         cmocka_unit_test_setup(test_printed_configuration_reads_back, clean),
+        cmocka_unit_test_setup(test_the_dtype_of_each_operation, clean),
     };
     return cmocka_run_group_tests_name("command line", tests, make_folder, remove_folder);
 }

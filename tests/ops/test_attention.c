@@ -11,7 +11,12 @@ typedef struct attention_case {
     int64_t batch, heads, kv_heads, queries, keys, width;
     light_sdpa_params params;
     enum { NO_MASK, BOOL_MASK, FLOAT_MASK } mask;
-    bool mask_by_key; /* [batch, 1, 1, keys], else [queries, keys] */
+    enum {
+        BY_PAIR,  /* [queries, keys] */
+        BY_KEY,   /* [batch, 1, 1, keys] */
+        BY_QUERY, /* [heads, queries, 1]; adds the same to all scores of a query, so its gradient is 0 */
+        BY_ALL    /* [batch, heads, queries, keys] */
+    } mask_shape;
     enum {
         PLAIN,
         SWAPPED,
@@ -57,6 +62,26 @@ static int64_t place(const attention_case *c, int64_t heads, int64_t rows, int64
     return ((b * heads + h) * rows + row) * c->width + p;
 }
 
+static light_shape mask_shape(const attention_case *c)
+{
+    switch (c->mask_shape) {
+    case BY_KEY: return LIGHT_SHAPE(c->batch, 1, 1, c->keys);
+    case BY_QUERY: return LIGHT_SHAPE(c->heads, c->queries, 1);
+    case BY_ALL: return LIGHT_SHAPE(c->batch, c->heads, c->queries, c->keys);
+    default: return LIGHT_SHAPE(c->queries, c->keys);
+    }
+}
+
+static int64_t mask_place(const attention_case *c, int64_t b, int64_t h, int64_t t, int64_t s)
+{
+    switch (c->mask_shape) {
+    case BY_KEY: return b * c->keys + s;
+    case BY_QUERY: return h * c->queries + t;
+    case BY_ALL: return ((b * c->heads + h) * c->queries + t) * c->keys + s;
+    default: return t * c->keys + s;
+    }
+}
+
 static double dropped(const attention_case *c, int64_t b, int64_t h, int64_t t, int64_t s)
 {
     uint32_t key[2], bits[4];
@@ -75,7 +100,7 @@ static bool weights(const attention_case *c, double *const *x, int64_t b, int64_
     double scale = c->params.scale ? c->params.scale : 1 / sqrt((double)c->width), max = -INFINITY, sum = 0;
 
     for (int64_t s = 0; s < c->keys; s++) {
-        double m = c->mask ? x[3][c->mask_by_key ? b * c->keys + s : t * c->keys + s] : 0;
+        double m = c->mask ? x[3][mask_place(c, b, h, t, s)] : 0;
         w[s] = 0;
         for (int64_t p = 0; p < c->width; p++)
             w[s] += scale * x[0][place(c, c->heads, c->queries, b, h, t, p)] *
@@ -119,6 +144,7 @@ static void reference(const attention_case *c, double *const *x, double *y, cons
         }
         for (int64_t s = 0; s < c->keys; s++) {
             double d = w[s] * (slope[s] - mean) * scale;
+            if (c->mask == FLOAT_MASK) grads[3][mask_place(c, b, h, t, s)] += d / scale;
             for (int64_t p = 0; p < width; p++) {
                 int64_t at_q = place(c, c->heads, c->queries, b, h, t, p);
                 int64_t at_k = place(c, c->kv_heads, c->keys, b, group, s, p);
@@ -144,7 +170,7 @@ static void prepare(numbers *n, attention_case *c, bool rough)
 
     n->nq = c->batch * c->heads * c->queries * c->width;
     n->nk = c->batch * c->kv_heads * c->keys * c->width;
-    n->n_mask = c->mask_by_key ? c->batch * c->keys : c->queries * c->keys;
+    n->n_mask = light_shape_numel(mask_shape(c));
     n->x[0] = malloc((size_t)(2 * n->nq + 2 * n->nk + n->n_mask) * sizeof(double));
     assert_non_null(n->x[0]);
     n->x[1] = n->x[0] + n->nq;
@@ -161,7 +187,7 @@ static void prepare(numbers *n, attention_case *c, bool rough)
     spread_values(n->x[3], n->n_mask, -2, 2, 4);
     for (int64_t i = 0; c->mask == BOOL_MASK && i < n->n_mask; i++) n->x[3][i] = n->x[3][i] > -0.5;
     /* The second query sees nothing. */
-    for (int64_t i = c->keys; c->mask && !c->mask_by_key && i < 2 * c->keys && i < n->n_mask; i++)
+    for (int64_t i = c->keys; c->mask && c->mask_shape == BY_PAIR && i < 2 * c->keys && i < n->n_mask; i++)
         n->x[3][i] = c->mask == BOOL_MASK ? 0 : -INFINITY;
     n->check = (op_check){.name = "attention",
                           .apply = apply,
@@ -170,11 +196,10 @@ static void prepare(numbers *n, attention_case *c, bool rough)
                           .in = {{.shape = leaf_shape(c, c->heads, c->queries), .values = n->x[0]},
                                  {.shape = leaf_shape(c, c->kv_heads, c->keys), .values = n->x[1]},
                                  {.shape = leaf_shape(c, c->kv_heads, c->keys), .values = n->x[2]},
-                                 {.shape = c->mask_by_key ? LIGHT_SHAPE(c->batch, 1, 1, c->keys)
-                                                          : LIGHT_SHAPE(c->queries, c->keys),
+                                 {.shape = mask_shape(c),
                                   .values = n->x[3],
                                   .dtype = c->mask == BOOL_MASK ? LIGHT_BOOL : LIGHT_DTYPE_DEFAULT,
-                                  .constant = true}},
+                                  .constant = c->mask != FLOAT_MASK}},
                           .out = four ? LIGHT_SHAPE(c->batch, c->heads, c->queries, c->width)
                                       : leaf_shape(c, c->heads, c->queries),
                           .expected = n->y};
@@ -195,23 +220,25 @@ static void plain_and_causal(void **state)
     (void)state;
     for (int causal = 0; causal < 2; causal++) {
         light_sdpa_params p = {.causal = causal};
-        check_case((attention_case){2, 2, 2, 3, 3, 4, p, NO_MASK, false, PLAIN});
-        check_case((attention_case){1, 1, 1, 3, 5, 2, p, NO_MASK, false, PLAIN});
-        check_case(
-            (attention_case){1, 2, 2, 5, 3, 3, p, NO_MASK, false, PLAIN}); /* the first queries see nothing */
-        check_case((attention_case){1, 1, 1, 1, 1, 1, p, NO_MASK, false, PLAIN});
-        check_case((attention_case){1, 4, 2, 2, 3, 2, p, NO_MASK, false, PLAIN});
-        check_case((attention_case){2, 3, 1, 2, 2, 2, p, NO_MASK, false, PLAIN});
+        check_case((attention_case){2, 2, 2, 3, 3, 4, p, NO_MASK, BY_PAIR, PLAIN});
+        check_case((attention_case){1, 1, 1, 3, 5, 2, p, NO_MASK, BY_PAIR, PLAIN});
+        check_case((attention_case){1, 2, 2, 5, 3, 3, p, NO_MASK, BY_PAIR,
+                                    PLAIN}); /* the first queries see nothing */
+        check_case((attention_case){1, 1, 1, 1, 1, 1, p, NO_MASK, BY_PAIR, PLAIN});
+        check_case((attention_case){1, 4, 2, 2, 3, 2, p, NO_MASK, BY_PAIR, PLAIN});
+        check_case((attention_case){2, 3, 1, 2, 2, 2, p, NO_MASK, BY_PAIR, PLAIN});
     }
-    check_case((attention_case){1, 1, 1, 3, 3, 4, {.scale = 0.25}, NO_MASK, false, PLAIN});
+    check_case((attention_case){1, 1, 1, 3, 3, 4, {.scale = 0.25}, NO_MASK, BY_PAIR, PLAIN});
 }
 
 static void masks(void **state)
 {
     (void)state;
     for (int mask = BOOL_MASK; mask <= FLOAT_MASK; mask++) {
-        check_case((attention_case){2, 2, 1, 3, 4, 2, {.causal = false}, mask, false, PLAIN});
-        check_case((attention_case){2, 2, 2, 3, 4, 2, {.causal = true}, mask, true, PLAIN});
+        check_case((attention_case){2, 2, 1, 3, 4, 2, {.causal = false}, mask, BY_PAIR, PLAIN});
+        check_case((attention_case){2, 2, 2, 3, 4, 2, {.causal = true}, mask, BY_KEY, PLAIN});
+        check_case((attention_case){2, 2, 2, 3, 4, 2, {.causal = true}, mask, BY_QUERY, PLAIN});
+        check_case((attention_case){2, 2, 1, 3, 4, 2, {.dropout_p = 0.25}, mask, BY_ALL, PLAIN});
     }
 }
 
@@ -219,7 +246,7 @@ static void forms_of_input(void **state)
 {
     (void)state;
     for (int form = SWAPPED; form <= FIVE_DIMS; form++) {
-        attention_case c = {2, 2, 1, 3, 4, 2, {.causal = true}, FLOAT_MASK, false, form};
+        attention_case c = {2, 2, 1, 3, 4, 2, {.causal = true}, FLOAT_MASK, BY_PAIR, form};
         if (form == THREE_DIMS) c.batch = 1;
         check_case(c);
     }
@@ -228,9 +255,9 @@ static void forms_of_input(void **state)
 static void dropout(void **state)
 {
     (void)state;
-    check_case((attention_case){1, 2, 2, 3, 5, 2, {.dropout_p = 0.5}, NO_MASK, false, PLAIN});
+    check_case((attention_case){1, 2, 2, 3, 5, 2, {.dropout_p = 0.5}, NO_MASK, BY_PAIR, PLAIN});
     check_case(
-        (attention_case){1, 2, 1, 3, 3, 2, {.dropout_p = 0.25, .causal = true}, NO_MASK, false, PLAIN});
+        (attention_case){1, 2, 1, 3, 3, 2, {.dropout_p = 0.25, .causal = true}, NO_MASK, BY_PAIR, PLAIN});
 }
 
 /* Shapes beyond the blocks: values and gradients against the definition. */
@@ -239,14 +266,15 @@ static void check_large(attention_case c, light_dtype dtype, double tolerance)
     numbers n;
     light_tensor *in[4], *y, *g;
     light_step *s;
-    double *gy, *grads[3];
+    double *gy, *grads[4];
 
     prepare(&n, &c, false);
-    gy = calloc((size_t)(2 * n.nq + 2 * n.nk), sizeof *gy);
+    gy = calloc((size_t)(2 * n.nq + 2 * n.nk + n.n_mask), sizeof *gy);
     assert_non_null(gy);
     grads[0] = gy + n.nq;
     grads[1] = grads[0] + n.nq;
     grads[2] = grads[1] + n.nk;
+    grads[3] = grads[2] + n.nk;
     spread_values(gy, n.nq, -2, 2, 6);
     reference(&c, n.x, n.y, gy, grads);
     assert_int_equal(light_step_new(&s, .seed = 5), LIGHT_OK);
@@ -262,7 +290,8 @@ static void check_large(attention_case c, light_dtype dtype, double tolerance)
     assert_values(y, n.y, tolerance);
     g = new_from_doubles(light_shape_of(y), dtype, gy);
     assert_int_equal(light_backward_from(s, y, g), LIGHT_OK);
-    for (int i = 0; i < 3; i++) assert_values(light_grad(in[i]), grads[i], 4 * tolerance);
+    for (int i = 0; i < 3 + (c.mask == FLOAT_MASK); i++)
+        assert_values(light_grad(in[i]), grads[i], 4 * tolerance);
     light_tensor_free(g);
     for (int i = 0; i < 4; i++) light_tensor_free(in[i]);
     light_step_free(s);
@@ -276,25 +305,30 @@ static void large_shapes(void **state)
                       none = {.causal = false};
 
     (void)state;
-    check_large((attention_case){1, 1, 1, 70, 130, 20, none, NO_MASK, false, PLAIN}, LIGHT_F32, 4e-6);
-    check_large((attention_case){1, 2, 1, 130, 130, 64, causal, NO_MASK, false, SWAPPED}, LIGHT_F32, 4e-6);
-    check_large((attention_case){1, 2, 2, 65, 230, 32, causal, NO_MASK, false, PLAIN}, LIGHT_F64, 1e-13);
-    check_large((attention_case){2, 2, 1, 66, 114, 16, drop, BOOL_MASK, false, PLAIN}, LIGHT_F32, 4e-6);
-    check_large((attention_case){1, 1, 1, 130, 600, 8, none, FLOAT_MASK, false, PLAIN}, LIGHT_F32,
+    check_large((attention_case){1, 1, 1, 70, 130, 20, none, NO_MASK, BY_PAIR, PLAIN}, LIGHT_F32, 4e-6);
+    check_large((attention_case){1, 2, 1, 130, 130, 64, causal, NO_MASK, BY_PAIR, SWAPPED}, LIGHT_F32, 4e-6);
+    check_large((attention_case){1, 2, 2, 65, 230, 32, causal, NO_MASK, BY_PAIR, PLAIN}, LIGHT_F64, 1e-13);
+    check_large((attention_case){2, 2, 1, 66, 114, 16, drop, BOOL_MASK, BY_PAIR, PLAIN}, LIGHT_F32, 4e-6);
+    check_large((attention_case){1, 1, 1, 130, 600, 8, none, FLOAT_MASK, BY_PAIR, PLAIN}, LIGHT_F32,
                 4e-6); /* few heads */
-    check_large((attention_case){1, 2, 1, 70, 600, 8, causal, NO_MASK, false, PLAIN}, LIGHT_F64, 1e-13);
-    check_large((attention_case){1, 4, 4, 70, 120, 64, causal, NO_MASK, false, SWAPPED}, LIGHT_BF16, 0x1p-7);
-    check_large((attention_case){1, 1, 1, 70, 120, 33, none, BOOL_MASK, true, PLAIN}, LIGHT_F16, 0x1p-9);
+    check_large((attention_case){2, 2, 1, 70, 230, 8, drop, FLOAT_MASK, BY_KEY, PLAIN}, LIGHT_F32, 4e-6);
+    check_large((attention_case){2, 2, 2, 70, 120, 8, causal, FLOAT_MASK, BY_ALL, SWAPPED}, LIGHT_F64, 1e-13);
+    check_large((attention_case){2, 2, 2, 130, 120, 8, none, FLOAT_MASK, BY_QUERY, PLAIN}, LIGHT_F32, 4e-6);
+    check_large((attention_case){1, 2, 1, 70, 600, 8, causal, NO_MASK, BY_PAIR, PLAIN}, LIGHT_F64, 1e-13);
+    check_large((attention_case){1, 4, 4, 70, 120, 64, causal, NO_MASK, BY_PAIR, SWAPPED}, LIGHT_BF16,
+                0x1p-7);
+    check_large((attention_case){1, 1, 1, 70, 120, 33, none, BOOL_MASK, BY_KEY, PLAIN}, LIGHT_F16, 0x1p-9);
 }
 
 static void same_bits_for_all_threads(void **state)
 {
     attention_case cases[] = {
-        {2, 4, 2, 100, 130, 32, {.causal = true, .dropout_p = 0.1}, NO_MASK, false, SWAPPED},
-        {1, 1, 1, 100, 700, 24, {.causal = false}, FLOAT_MASK, false, PLAIN}};
+        {2, 4, 2, 100, 130, 32, {.causal = true, .dropout_p = 0.1}, NO_MASK, BY_PAIR, SWAPPED},
+        {1, 1, 1, 100, 700, 24, {.causal = false}, FLOAT_MASK, BY_PAIR, PLAIN},
+        {2, 2, 2, 100, 130, 24, {.causal = false}, FLOAT_MASK, BY_KEY, PLAIN}};
 
     (void)state;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         numbers n;
         prepare(&n, &cases[i], true);
         check_op_threads(&n.check);
@@ -318,8 +352,6 @@ static void wrong_arguments(void **state)
     (void)state;
     c.mask = FLOAT_MASK;
     check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "a mask [3, 4] does not fit scores [1, 2, 3, 5]");
-    check.in[3] = (op_input){.shape = LIGHT_SHAPE(3, 5), .values = x};
-    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_UNSUPPORTED, "mask has no gradient");
     c.mask = NO_MASK;
     c.params.dropout_p = -1;
     check_op_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT, "dropout_p");
