@@ -27,15 +27,17 @@ template <class T> static T *device_array(size_t n)
 template <class T> static T *device_copy(const vector<T> &values)
 {
     T *data = device_array<T>(values.size());
-    assert_int_equal(cudaMemcpyAsync(data, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice, stream),
-                     cudaSuccess);
+    assert_int_equal(
+        cudaMemcpyAsync(data, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice, stream),
+        cudaSuccess);
     return data;
 }
 
 template <class T> static vector<T> host_copy(const T *data, size_t n)
 {
     vector<T> values(n);
-    assert_int_equal(cudaMemcpyAsync(values.data(), data, n * sizeof(T), cudaMemcpyDeviceToHost, stream), cudaSuccess);
+    assert_int_equal(cudaMemcpyAsync(values.data(), data, n * sizeof(T), cudaMemcpyDeviceToHost, stream),
+                     cudaSuccess);
     return values;
 }
 
@@ -724,7 +726,8 @@ static void test_matrix_product(void **)
     for (int half = 0; half < 2; half++) {
         for (int transposed = 0; transposed < 2; transposed++) {
             vector<uint16_t> a(256), b(128);
-            for (int i = 0; i < 256; i++) a[(size_t)i] = half ? f16_bits(number(i, 1)) : bf16_bits(number(i, 1));
+            for (int i = 0; i < 256; i++)
+                a[(size_t)i] = half ? f16_bits(number(i, 1)) : bf16_bits(number(i, 1));
             for (int i = 0; i < 128; i++) {
                 int at = transposed ? i % 8 * 16 + i / 8 : i;
                 b[(size_t)at] = half ? f16_bits(number(i, 2)) : bf16_bits(number(i, 2));
