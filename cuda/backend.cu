@@ -8,7 +8,10 @@ namespace light
 {
 
 /* Arrays of kernels, one for each file of cuda/. */
-#define KERNEL_ARRAYS(X) X(copy_kernels)
+#define KERNEL_ARRAYS(X)                                                                                     \
+    X(copy_kernels)                                                                                          \
+    X(elementwise_binary_kernels)                                                                            \
+    X(elementwise_unary_kernels)
 
 #define DECLARE(name) extern const kernel_entry name[];
 KERNEL_ARRAYS(DECLARE)
