@@ -307,8 +307,12 @@ static void tell_where(const cli *c, light_trainer *t)
         light_datamodule_has_loader(c->config->data, LIGHT_STAGE_PREDICT))
         tell_next(c, before, "predict", folder, "--ckpt_path best");
     if (c->stage != LIGHT_STAGE_FIT || !exists_in(folder, "checkpoints/last")) return;
-    snprintf(more, sizeof more, "--ckpt_path last --trainer.max_epochs %lld",
-             (long long)light_trainer_current_epoch(t) + 5);
+    int64_t steps = t->options.max_steps;
+    if (steps > 0 && light_trainer_global_step(t) >= steps)
+        snprintf(more, sizeof more, "--ckpt_path last --trainer.max_steps %lld", 2 * (long long)steps);
+    else
+        snprintf(more, sizeof more, "--ckpt_path last --trainer.max_epochs %lld",
+                 (long long)light_trainer_current_epoch(t) + 5);
     tell_next(c, before, "fit", folder, more);
 }
 

@@ -16,7 +16,8 @@ const light_option light_trainer_option_table[] = {
     LIGHT_OPTION(T, strategy, "auto", "how processes share the work: auto or single"),
     LIGHT_OPTION_CHOICE(T, precision, "32-true", "32-true|64-true|bf16-mixed",
                         "dtype of parameters (true), or of products with f32 parameters (mixed)"),
-    LIGHT_OPTION_RANGE(T, max_epochs, 1000, -1, INFINITY, "epochs at most; -1: no limit"),
+    LIGHT_OPTION_RANGE(T, max_epochs, 1000, -1, INFINITY,
+                       "epochs at most; -1: no limit, as where max_steps alone is given"),
     LIGHT_OPTION_RANGE(T, min_epochs, 0, 0, INFINITY, "epochs at least, whatever asks to stop"),
     LIGHT_OPTION_RANGE(T, max_steps, -1, -1, INFINITY, "optimizer steps at most; -1: no limit"),
     LIGHT_OPTION_RANGE(T, min_steps, 0, 0, INFINITY, "optimizer steps at least"),
@@ -75,10 +76,10 @@ static light_status check_one(const light_option *o, const light_trainer_options
 static light_status check_device(light_trainer *t)
 {
     const light_trainer_options *o = &t->options;
-    const char *device = !strcmp(o->accelerator, "auto")  ? "cpu"
-                         : !strcmp(o->accelerator, "gpu") ? "cuda"
-                                                          : o->accelerator;
-    LIGHT_TRY(light_device_get(device, &t->device));
+    if (!strcmp(o->accelerator, "auto"))
+        t->device = light_default_device();
+    else
+        LIGHT_TRY(light_device_get(strcmp(o->accelerator, "gpu") ? o->accelerator : "cuda", &t->device));
     if (strcmp(o->devices, "auto") && strcmp(o->devices, "1"))
         return light_fail(LIGHT_ERR_UNSUPPORTED,
                           "trainer.devices %s: this build runs on one device; give 1 or auto", o->devices);
@@ -145,12 +146,19 @@ static void apply_shorthands(light_trainer *t)
         t->overfit = (light_limit){0};
 }
 
+void light_trainer_default_epochs(light_trainer_options *options)
+{
+    const light_option *o = light_option_find(light_trainer_option_table, "max_epochs");
+    options->max_epochs = options->max_steps >= 0 ? -1 : (int64_t)o->number;
+}
+
 light_status light_trainer_resolve(light_trainer *t, const light_trainer_options *options, bool as_they_stand)
 {
     t->options = *options;
     if (!as_they_stand) {
         light_options_default(light_trainer_option_table, &t->options);
         light_options_merge(light_trainer_option_table, &t->options, options, 0);
+        if (!options->max_epochs) light_trainer_default_epochs(&t->options);
     }
     for (const light_option *o = light_trainer_option_table; o->name; o++)
         LIGHT_TRY(check_one(o, &t->options));

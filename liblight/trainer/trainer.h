@@ -194,6 +194,9 @@ void light_call_on_exception(light_trainer *t, light_status status);
 light_status light_trainer_resolve(light_trainer *t, const light_trainer_options *options,
                                    bool as_they_stand);
 
+/* max_epochs where it was not given: a limit of steps stands alone, else there are so many as the table says. */
+void light_trainer_default_epochs(light_trainer_options *options);
+
 /* run.c */
 light_status light_make_train_loader(light_trainer *t);
 light_status light_trainer_run(light_trainer *t, light_stage stage, light_module *module,

@@ -113,6 +113,19 @@ static void test_next_commands_keep_the_configuration(void **state)
                      0);
 }
 
+/* Where steps were the limit, going on takes more of them. */
+static void test_a_run_of_steps_goes_on(void **state)
+{
+    (void)state;
+    assert_int_equal(run_program("fit", "--trainer.max_steps", "9"), 0);
+    assert_says(err, "\nepoch 1  ");
+    assert_says(err, "fit --config " RUN "/config.yaml --ckpt_path last --trainer.max_steps 18\n");
+    assert_int_equal(run_program("fit", "--config", RUN "/config.yaml", "--ckpt_path", "last",
+                                 "--trainer.max_steps", "18"),
+                     0);
+    assert_says(err, "\nepoch 2  ");
+}
+
 static void test_config_of_a_run_repeats_it(void **state)
 {
     (void)state;
@@ -339,6 +352,7 @@ static int all_tests(void)
         cmocka_unit_test_setup(test_fit_tells_where_things_are, begin),
         cmocka_unit_test_setup(test_progress_is_plain_in_a_file, begin),
         cmocka_unit_test_setup(test_next_commands_keep_the_configuration, begin),
+        cmocka_unit_test_setup(test_a_run_of_steps_goes_on, begin),
         cmocka_unit_test_setup(test_config_of_a_run_repeats_it, begin),
         cmocka_unit_test_setup(test_other_seeds_give_other_weights, begin),
         cmocka_unit_test_setup(test_validate_and_test_print_a_table, begin),

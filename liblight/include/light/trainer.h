@@ -16,11 +16,11 @@
 /* Zero means the default; where zero itself is meant, write LIGHT_ZERO_COUNT. Limits are text, as on the command line, because 1 and 1.0 differ: "10" is ten batches,
  * "0.25" a quarter, "1.0" all, "0" none. */
 typedef struct light_trainer_options {
-    const char *accelerator; /* "auto", "cpu", "cuda" */
+    const char *accelerator; /* "auto" (light_default_device), "cpu", "cuda" */
     const char *devices;     /* "auto", a number */
     const char *strategy;    /* "auto": single */
     const char *precision;   /* "32-true", "64-true", "bf16-mixed" */
-    int64_t max_epochs;      /* 1000; -1: no limit */
+    int64_t max_epochs;      /* 1000, without limit where max_steps is given; -1: no limit */
     int64_t min_epochs;
     int64_t max_steps; /* optimizer steps; -1, the default: no limit */
     int64_t min_steps;
