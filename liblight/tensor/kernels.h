@@ -183,7 +183,7 @@ typedef struct { int dim; bool reverse; } light_cumsum_attrs;
 typedef struct { int dim; bool log; } light_softmax_attrs;
 
 /* y = alpha a b + bias, or y += alpha a b when accumulating. All [batch.., m, k] with equal batch dims (stride 0
- * where broadcast). bias [n]. y's dtype may be f32 while a and b are 16-bit. Sums are in f32 (f64 for f64). */
+ * where broadcast). bias [n], dense. y's dtype may be f32 while a and b are 16-bit. Sums are in f32 (f64 for f64). */
 typedef struct { double alpha; } light_matmul_attrs;
 typedef struct { int64_t stride[2], padding[2], dilation[2], groups; } light_conv2d_attrs;
 typedef struct { int64_t kernel[2], stride[2], padding[2], dilation[2]; bool exclude_padding;

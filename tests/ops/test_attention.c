@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Scaled dot product attention against its definition in double, rotary positions against complex rotation. */
-#include "support/opcheck.h"
+#include "support/op_check.h"
 
 #include "base/philox.h"
 
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 typedef struct attention_case {
     int64_t batch, heads, kv_heads, queries, keys, width;
@@ -34,9 +28,9 @@ static light_tensor *reform(light_step *s, light_tensor *t, int form)
     return t;
 }
 
-static light_tensor *apply(light_step *s, light_tensor **in, void *context)
+static light_tensor *apply(light_step *s, light_tensor **in, const void *user)
 {
-    const attention_case *c = context;
+    const attention_case *c = user;
 
     return light_scaled_dot_product_attention(s, reform(s, in[0], c->form), reform(s, in[1], c->form),
                                               reform(s, in[2], c->form), c->mask ? in[3] : NULL, c->params);
@@ -70,7 +64,7 @@ static double dropped(const attention_case *c, int64_t b, int64_t h, int64_t t, 
 
     if (c->params.dropout_p == 0) return 1;
     light_rng_key(5, LIGHT_RNG_STEP, 0, key);
-    light_philox_at(key, i / 4, 3ull << 24, bits);
+    light_philox_at(key, i / 4, (uint64_t)OP_COUNTER << 24, bits);
     return light_uniform(bits[i % 4]) >= (float)c->params.dropout_p ? 1 / (1 - c->params.dropout_p) : 0;
 }
 
@@ -141,12 +135,12 @@ typedef struct numbers {
     double *x[4]; /* q, k, v, mask */
     double *y;
     int64_t nq, nk, n_mask;
-    opcheck check;
+    op_check check;
 } numbers;
 
 static void prepare(numbers *n, attention_case *c, bool rough)
 {
-    void (*fill)(double *, int64_t, uint64_t) = rough ? opcheck_fill_rough : opcheck_fill;
+    bool four = c->form <= LAST_FIRST;
 
     n->nq = c->batch * c->heads * c->queries * c->width;
     n->nk = c->batch * c->kv_heads * c->keys * c->width;
@@ -157,26 +151,33 @@ static void prepare(numbers *n, attention_case *c, bool rough)
     n->x[2] = n->x[1] + n->nk;
     n->y = n->x[2] + n->nk;
     n->x[3] = n->y + n->nq;
-    fill(n->x[0], n->nq, 1);
-    fill(n->x[1], n->nk, 2);
-    fill(n->x[2], n->nk, 3);
-    opcheck_fill(n->x[3], n->n_mask, 4);
+    for (int i = 0; i < 3; i++) {
+        int64_t count = i ? n->nk : n->nq;
+        if (rough)
+            rough_values(n->x[i], count, (uint64_t)i + 1);
+        else
+            spread_values(n->x[i], count, -2, 2, (uint64_t)i + 1);
+    }
+    spread_values(n->x[3], n->n_mask, -2, 2, 4);
     for (int64_t i = 0; c->mask == BOOL_MASK && i < n->n_mask; i++) n->x[3][i] = n->x[3][i] > -0.5;
     /* The second query sees nothing. */
     for (int64_t i = c->keys; c->mask && !c->mask_by_key && i < 2 * c->keys && i < n->n_mask; i++)
         n->x[3][i] = c->mask == BOOL_MASK ? 0 : -INFINITY;
-    n->check =
-        (opcheck){.fn = apply,
-                  .context = c,
-                  .n = 4,
-                  .slack = 64,
-                  .in = {{.shape = leaf_shape(c, c->heads, c->queries), .values = n->x[0], .grad = true},
-                         {.shape = leaf_shape(c, c->kv_heads, c->keys), .values = n->x[1], .grad = true},
-                         {.shape = leaf_shape(c, c->kv_heads, c->keys), .values = n->x[2], .grad = true},
-                         {.shape = c->mask_by_key ? LIGHT_SHAPE(c->batch, 1, 1, c->keys)
-                                                  : LIGHT_SHAPE(c->queries, c->keys),
-                          .values = n->x[3],
-                          .dtype = c->mask == BOOL_MASK ? LIGHT_BOOL : LIGHT_DTYPE_DEFAULT}}};
+    n->check = (op_check){.name = "attention",
+                          .apply = apply,
+                          .user = c,
+                          .count = 4,
+                          .in = {{.shape = leaf_shape(c, c->heads, c->queries), .values = n->x[0]},
+                                 {.shape = leaf_shape(c, c->kv_heads, c->keys), .values = n->x[1]},
+                                 {.shape = leaf_shape(c, c->kv_heads, c->keys), .values = n->x[2]},
+                                 {.shape = c->mask_by_key ? LIGHT_SHAPE(c->batch, 1, 1, c->keys)
+                                                          : LIGHT_SHAPE(c->queries, c->keys),
+                                  .values = n->x[3],
+                                  .dtype = c->mask == BOOL_MASK ? LIGHT_BOOL : LIGHT_DTYPE_DEFAULT,
+                                  .constant = true}},
+                          .out = four ? LIGHT_SHAPE(c->batch, c->heads, c->queries, c->width)
+                                      : leaf_shape(c, c->heads, c->queries),
+                          .expected = n->y};
 }
 
 static void check_case(attention_case c)
@@ -185,7 +186,7 @@ static void check_case(attention_case c)
 
     prepare(&n, &c, false);
     reference(&c, n.x, n.y, NULL, NULL);
-    opcheck_all(&n.check, n.y, n.nq);
+    check_op(&n.check);
     free(n.x[0]);
 }
 
@@ -238,45 +239,30 @@ static void check_large(attention_case c, light_dtype dtype, double tolerance)
     numbers n;
     light_tensor *in[4], *y, *g;
     light_step *s;
-    double *gy, *grads[3], *got;
+    double *gy, *grads[3];
 
     prepare(&n, &c, false);
-    gy = calloc((size_t)(3 * n.nq + 2 * n.nk), sizeof *gy);
+    gy = calloc((size_t)(2 * n.nq + 2 * n.nk), sizeof *gy);
     assert_non_null(gy);
     grads[0] = gy + n.nq;
     grads[1] = grads[0] + n.nq;
     grads[2] = grads[1] + n.nk;
-    got = grads[2] + n.nk;
-    opcheck_fill(gy, n.nq, 6);
+    spread_values(gy, n.nq, -2, 2, 6);
     reference(&c, n.x, n.y, gy, grads);
     assert_int_equal(light_step_new(&s, .seed = 5), LIGHT_OK);
     for (int i = 0; i < 4; i++) {
-        const opcheck_input *input = &n.check.in[i];
-        assert_int_equal(light_tensor_new(&in[i], input->shape, input->dtype ? input->dtype : dtype, NULL),
-                         LIGHT_OK);
-        assert_int_equal(light_tensor_write(in[i], LIGHT_F64, input->values, (size_t)light_numel(in[i]) * 8),
-                         LIGHT_OK);
-        light_set_requires_grad(in[i], input->grad);
+        const op_input *input = &n.check.in[i];
+        in[i] = new_from_doubles(input->shape, input->dtype ? input->dtype : dtype, input->values);
+        light_set_requires_grad(in[i], !input->constant);
     }
     assert_int_equal(light_step_begin(s), LIGHT_OK);
-    light_step_set_counter(s, 3);
+    light_step_set_counter(s, OP_COUNTER);
     y = apply(s, in, &c);
-    assert_int_equal(light_step_status(s), LIGHT_OK);
-    assert_int_equal(light_tensor_read(y, LIGHT_F64, got, (size_t)n.nq * 8), LIGHT_OK);
-    for (int64_t i = 0; i < n.nq; i++) opcheck_near(got[i], n.y[i], tolerance, "y", i);
-    assert_int_equal(light_tensor_new(&g, light_shape_of(y), dtype, NULL), LIGHT_OK);
-    assert_int_equal(light_tensor_write(g, LIGHT_F64, gy, (size_t)n.nq * 8), LIGHT_OK);
+    assert_step_ok(s);
+    assert_values(y, n.y, tolerance);
+    g = new_from_doubles(light_shape_of(y), dtype, gy);
     assert_int_equal(light_backward_from(s, y, g), LIGHT_OK);
-    for (int i = 0; i < 3; i++) {
-        int64_t count = light_numel(in[i]);
-        double *values = malloc((size_t)count * 8);
-        assert_non_null(values);
-        assert_int_equal(light_tensor_read(light_grad(in[i]), LIGHT_F64, values, (size_t)count * 8),
-                         LIGHT_OK);
-        for (int64_t j = 0; j < count; j++)
-            opcheck_near(values[j], grads[i][j], 4 * tolerance, "gradient", j);
-        free(values);
-    }
+    for (int i = 0; i < 3; i++) assert_values(light_grad(in[i]), grads[i], 4 * tolerance);
     light_tensor_free(g);
     for (int i = 0; i < 4; i++) light_tensor_free(in[i]);
     light_step_free(s);
@@ -311,7 +297,7 @@ static void same_bits_for_all_threads(void **state)
     for (int i = 0; i < 2; i++) {
         numbers n;
         prepare(&n, &cases[i], true);
-        opcheck_threads(&n.check);
+        check_op_threads(&n.check);
         free(n.x[0]);
     }
 }
@@ -320,29 +306,30 @@ static void wrong_arguments(void **state)
 {
     double x[64] = {0};
     attention_case c = {.form = PLAIN};
-    opcheck check = {.fn = apply,
-                     .context = &c,
-                     .n = 4,
-                     .in = {{.shape = LIGHT_SHAPE(1, 2, 3, 4), .values = x},
-                            {.shape = LIGHT_SHAPE(1, 2, 5, 4), .values = x},
-                            {.shape = LIGHT_SHAPE(1, 2, 5, 4), .values = x},
-                            {.shape = LIGHT_SHAPE(3, 4), .values = x}}};
+    op_check check = {.name = "attention",
+                      .apply = apply,
+                      .user = &c,
+                      .count = 4,
+                      .in = {{.shape = LIGHT_SHAPE(1, 2, 3, 4), .values = x},
+                             {.shape = LIGHT_SHAPE(1, 2, 5, 4), .values = x},
+                             {.shape = LIGHT_SHAPE(1, 2, 5, 4), .values = x},
+                             {.shape = LIGHT_SHAPE(3, 4), .values = x}}};
 
     (void)state;
     c.mask = FLOAT_MASK;
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "a mask [3, 4] does not fit scores [1, 2, 3, 5]");
-    check.in[3] = (opcheck_input){.shape = LIGHT_SHAPE(3, 5), .values = x, .grad = true};
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_UNSUPPORTED, "mask has no gradient");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "a mask [3, 4] does not fit scores [1, 2, 3, 5]");
+    check.in[3] = (op_input){.shape = LIGHT_SHAPE(3, 5), .values = x};
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_UNSUPPORTED, "mask has no gradient");
     c.mask = NO_MASK;
     c.params.dropout_p = -1;
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT, "dropout_p");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT, "dropout_p");
     c.params.dropout_p = 0;
     check.in[0].shape = LIGHT_SHAPE(1, 3, 3, 4);
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "multiple");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "multiple");
     check.in[0].shape = LIGHT_SHAPE(1, 2, 3, 3);
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "alike");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "alike");
     check.in[0].shape = LIGHT_SHAPE(2, 3);
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "[.., heads, T, d]");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "[.., heads, T, d]");
 }
 
 /* ---- rotary positions -------------------------------------------------------- */
@@ -353,9 +340,9 @@ typedef struct rope_case {
     bool interleaved, swapped;
 } rope_case;
 
-static light_tensor *apply_rope(light_step *s, light_tensor **in, void *context)
+static light_tensor *apply_rope(light_step *s, light_tensor **in, const void *user)
 {
-    const rope_case *c = context;
+    const rope_case *c = user;
     light_tensor *x = c->swapped ? light_permute(s, in[0], LIGHT_DIMS(0, 2, 1, 3)) : in[0];
 
     return light_rope(s, x, c->offset, c->base, c->interleaved);
@@ -367,7 +354,7 @@ static void rotations(void **state)
     double x[N], y[N];
 
     (void)state;
-    opcheck_fill(x, N, 9);
+    spread_values(x, N, -2, 2, 9);
     for (int k = 0; k < 4; k++) {
         rope_case c = {.offset = k, .base = k % 2 ? 10000 : 100, .interleaved = k / 2, .swapped = k % 2};
         for (int i = 0; i < N; i++) {
@@ -379,13 +366,15 @@ static void rotations(void **state)
             double im = x[base + (c.interleaved ? 2 * pair + 1 : pair + D / 2)];
             y[i] = first ? re * cos(angle) - im * sin(angle) : re * sin(angle) + im * cos(angle);
         }
-        opcheck check = {.fn = apply_rope,
-                         .context = &c,
-                         .n = 1,
-                         .in = {{.shape = c.swapped ? LIGHT_SHAPE(B, T, H, D) : LIGHT_SHAPE(B, H, T, D),
-                                 .values = x,
-                                 .grad = true}}};
-        opcheck_all(&check, y, N);
+        op_check check = {
+            .name = "rope",
+            .apply = apply_rope,
+            .user = &c,
+            .count = 1,
+            .in = {{.shape = c.swapped ? LIGHT_SHAPE(B, T, H, D) : LIGHT_SHAPE(B, H, T, D), .values = x}},
+            .out = LIGHT_SHAPE(B, H, T, D),
+            .expected = y};
+        check_op(&check);
     }
 }
 
@@ -394,17 +383,19 @@ static void rope_threads(void **state)
     int64_t n = 2 * 3 * 60 * 300;
     double *x = malloc((size_t)n * sizeof *x);
     rope_case c = {.base = 10000};
-    opcheck check = {.fn = apply_rope,
-                     .context = &c,
-                     .n = 1,
-                     .in = {{.shape = LIGHT_SHAPE(2, 3, 60, 300), .values = x, .grad = true}}};
+    op_check check = {.name = "rope",
+                      .apply = apply_rope,
+                      .user = &c,
+                      .count = 1,
+                      .in = {{.shape = LIGHT_SHAPE(2, 3, 60, 300), .values = x}},
+                      .out = LIGHT_SHAPE(2, 3, 60, 300)};
 
     (void)state;
     assert_non_null(x);
-    opcheck_fill_rough(x, n, 10);
-    opcheck_threads(&check);
+    rough_values(x, n, 10);
+    check_op_threads(&check);
     check.in[0].shape = LIGHT_SHAPE(3, 5);
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "even d");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "even d");
     free(x);
 }
 
