@@ -56,6 +56,8 @@ struct SimThread { // one CUDA thread
     int src;                          // pending warp collective
     unsigned long long in[2], out[2]; // 16-byte exchange slot
     int pred, pred_out;
+    void *mine; // what this lane brings to sim::warp_together
+    void (*work)(void *const (&lanes)[32]);
     struct SimFiber *fiber;
 };
 extern thread_local SimThread *sim_cur;
@@ -96,7 +98,7 @@ __attribute__((noinline)) inline int __syncthreads_or(int p)
 {
     return sim_block_sync_pred(__builtin_return_address(0), p, 2);
 }
-enum { SIM_OP_SYNC, SIM_OP_SHFL, SIM_OP_BALLOT };
+enum { SIM_OP_SYNC, SIM_OP_SHFL, SIM_OP_BALLOT, SIM_OP_TOGETHER };
 __attribute__((noinline)) inline void __syncwarp(unsigned m = ~0u)
 {
     sim_warp_collective(m, SIM_OP_SYNC, __builtin_return_address(0));
@@ -303,6 +305,18 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned = 0);
 
 namespace sim
 {
+/* All 32 lanes of a warp bring something; `work` is called once with what they brought, when the last has come. */
+__attribute__((noinline)) inline void warp_together(void *mine, void (*work)(void *const (&lanes)[32]))
+{
+    sim_cur->mine = mine;
+    sim_cur->work = work;
+    sim_warp_collective(~0u, SIM_OP_TOGETHER, __builtin_return_address(0));
+}
+/* Copies that a thread has asked for and not waited for: see mma.h. */
+void copy_later(void *to, const void *from, size_t bytes, bool valid);
+void copies_commit();
+void copies_wait(int groups);
+
 void note_memory(void *base, size_t bytes);
 void forget_memory(void *base);
 void enqueue(cudaStream_t stream, std::function<void()> work);

@@ -38,6 +38,15 @@ struct Block {
     std::vector<SimThread> th;
     std::vector<int> order, ready;
     std::vector<SimFiber *> idle;
+    struct LateCopy {
+        int thread, group; // group: how many commits the thread had done
+        void *to;
+        const void *from;
+        size_t bytes;
+        bool valid;
+    };
+    std::vector<LateCopy> copies;
+    std::vector<int> commits; // by thread
     int next, live, arrived, npred;
     int pop;
     SimFiber sched;
@@ -153,6 +162,8 @@ void sim_run_block(const std::function<void()> &body, int n)
     B.next = B.arrived = B.npred = 0;
     B.live = n;
     B.ready.clear();
+    B.copies.clear();
+    B.commits.assign(n, 0);
     B.th.resize(n);
     B.order.resize(n);
     dim3 d = sim_blk.bdim;
@@ -252,6 +263,12 @@ void sim_warp_collective(unsigned mask, int op, const void *site)
         return;
     }
     unsigned ballot = 0;
+    if (op == SIM_OP_TOGETHER) {
+        void *lanes[32];
+        if (nl != 32) sim_die("an operation of a whole warp in a warp of %d threads", nl);
+        for (int l = 0; l < 32; l++) lanes[l] = w[l].mine;
+        t->work(lanes);
+    }
     for (int l = 0; l < nl; l++)
         if (mask >> l & 1 && w[l].pred) ballot |= 1u << l;
     for (int l = 0; l < nl; l++)
@@ -275,6 +292,32 @@ void sim_warp_collective(unsigned mask, int op, const void *site)
 
 namespace sim
 {
+void copy_later(void *to, const void *from, size_t bytes, bool valid)
+{
+    if (((uintptr_t)to | (uintptr_t)from) % bytes)
+        sim_die("cp.async of %zu bytes that are not aligned", bytes);
+    memset(to, 0xff, bytes);
+    B.copies.push_back({sim_cur->lin, B.commits[sim_cur->lin], to, from, bytes, valid});
+}
+void copies_commit()
+{
+    B.commits[sim_cur->lin]++;
+}
+/* The thread's copies arrive but for those of its last `groups` groups; negative: all of them, committed or not. */
+void copies_wait(int groups)
+{
+    int me = sim_cur->lin;
+    size_t kept = 0;
+    for (const auto &c : B.copies) {
+        if (c.thread != me || (groups >= 0 && c.group >= B.commits[me] - groups))
+            B.copies[kept++] = c;
+        else if (c.valid)
+            memcpy(c.to, c.from, c.bytes);
+        else
+            memset(c.to, 0, c.bytes);
+    }
+    B.copies.resize(kept);
+}
 static void run(dim3 g, dim3 b, size_t smem, const std::function<void()> &body)
 {
     unsigned n = b.x * b.y * b.z;
