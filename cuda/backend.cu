@@ -8,7 +8,7 @@ namespace light
 {
 
 /* Arrays of kernels, one for each file of cuda/. */
-#define KERNEL_ARRAYS(X) X(copy_kernels) X(matmul_kernels)
+#define KERNEL_ARRAYS(X) X(conv2d_kernels) X(copy_kernels) X(matmul_kernels)
 
 #define DECLARE(name) extern const kernel_entry name[];
 KERNEL_ARRAYS(DECLARE)
