@@ -131,11 +131,11 @@ __global__ void sum_windows_kernel(conv_geometry g, divisor by_c, divisor by_w, 
 
 /* ---- the plan of a pass --------------------------------------------------------------- */
 
-/* One pixel's window is the pixel itself: the image is its own columns. */
+/* Every pixel's window is the pixel itself: the image is its own columns. */
 static bool is_product(const conv_shape &s)
 {
-    return s.kh == 1 && s.kw == 1 && s.stride[0] == 1 && s.stride[1] == 1 && s.padding[0] == 0 &&
-           s.padding[1] == 0;
+    return s.taps() == 1 && s.oh == s.h && s.ow == s.w && s.stride[0] == 1 && s.stride[1] == 1 &&
+           s.padding[0] == 0 && s.padding[1] == 0;
 }
 
 struct column_plan {
