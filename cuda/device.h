@@ -47,6 +47,8 @@ struct device_state {
     cudaStream_t compute, communication, upload, download;
     struct fault *fault;        /* pinned; what the host reads */
     struct fault *fault_device; /* the same memory as the device sees it */
+    bool
+        tf32; /* LIGHT_CUDA_TF32=1: products of f32 may round their factors to 10 bits, as PyTorch's allow_tf32 */
     bool sync_every; /* LIGHT_CUDA_SYNC=1: wait after each launch, so that a fault has its operation's name */
     void *scratch;   /* work memory of kernels on `compute` */
     size_t scratch_bytes;
