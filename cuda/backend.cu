@@ -8,7 +8,9 @@ namespace light
 {
 
 /* Arrays of kernels, one for each file of cuda/. */
-#define KERNEL_ARRAYS(X) X(copy_kernels)
+#define KERNEL_ARRAYS(X)                                                                                     \
+    X(attention_kernels)                                                                                     \
+    X(copy_kernels)
 
 #define DECLARE(name) extern const kernel_entry name[];
 KERNEL_ARRAYS(DECLARE)
