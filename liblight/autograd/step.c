@@ -17,7 +17,7 @@ light_status light_step_new_with(light_step **out, const light_step_options *opt
     uint32_t key[2];
     light_step *s = light_calloc(1, sizeof *s);
     if (!s) return LIGHT_ERR_MEMORY;
-    s->device = options->device ? options->device : light_device_cpu();
+    s->device = options->device ? options->device : light_default_device();
     light_rng_key(options->seed, LIGHT_RNG_STEP, 0, key);
     s->key = (uint64_t)key[1] << 32 | key[0];
     s->inference = options->inference;

@@ -16,13 +16,13 @@ extern const light_gemm_kernels LIGHT_ISA(light_gemm_kernels);
 typedef struct attention {
     const light_tensor *q, *k, *v, *mask, *gy;
     const light_tensor *lse;
-    light_tensor *y, *gq, *gk, *gv;
+    light_tensor *y, *gq, *gk, *gv, *gmask;
     int64_t batch, heads, kv_heads, queries, keys, width;
     double scale, keep_scale;
     uint32_t threshold; /* of dropout; 0: none */
     const uint64_t *rng;
     bool causal;
-    bool add[3];
+    bool add[4];
     int64_t key_range; /* keys whose gradients a task gathers */
 } attention;
 
@@ -72,6 +72,20 @@ static int64_t task_count(const attention *a)
 {
     if (by_heads(a)) return a->batch * a->kv_heads;
     return key_tasks(a) + a->batch * a->heads * ((a->queries + QUERIES - 1) / QUERIES);
+}
+
+/* Tiles of the mask's gradient: tasks of their own after the others, because each sums over all heads and queries that
+ * share its elements. They compute the scores once more. */
+static int64_t mask_tiles(int64_t n, int64_t tile)
+{
+    return (n + tile - 1) / tile;
+}
+
+static int64_t mask_tasks(const attention *a)
+{
+    if (!a->gmask) return 0;
+    const int64_t *shape = a->gmask->shape;
+    return shape[0] * shape[1] * mask_tiles(shape[2], QUERIES) * mask_tiles(shape[3], KEYS);
 }
 
 static sides task_sides(const attention *a, int64_t i, int64_t *b)
@@ -151,7 +165,8 @@ static light_status sdpa_backward(const light_kernel_args *args)
     a.gq = args->out[0];
     a.gk = args->out[1];
     a.gv = args->out[2];
-    for (int i = 0; i < 3; i++) a.add[i] = args->accumulate >> i & 1;
+    a.gmask = args->out[3];
+    for (int i = 0; i < 4; i++) a.add[i] = args->accumulate >> i & 1;
     a.key_range = a.batch * a.kv_heads >= 4 || a.keys <= 4 * KEYS ? a.keys : 4 * KEYS;
     return a.q->dtype == LIGHT_F64 ? sdpa_backward_f64(&a) : sdpa_backward_f32(&a);
 }

@@ -249,7 +249,7 @@ typedef struct NAME(gradients) {
     REAL *qt, *gt;                           /* scale Q and gy, transposed */
     REAL *weights, *slopes, *keep;           /* tiles [KEYS, QUERIES] */
     REAL *k_room, *v_room, *q_room, *g_room; /* for rows that cannot be read in place */
-    REAL *gq, *gk, *gv;                      /* sums: of the queries' block, of the task's keys */
+    REAL *gq, *gk, *gv, *gmask;              /* sums: of the queries' block, of the task's keys, of a tile */
     REAL lse[QUERIES], delta[QUERIES];       /* delta: sum of gy y */
 } NAME(gradients);
 
@@ -261,7 +261,8 @@ static int64_t NAME(lay_out)(NAME(gradients) * g, REAL *work, int64_t wide, int6
     } parts[] = {{&g->qt, wide * QUERIES},     {&g->gt, wide * QUERIES},     {&g->weights, KEYS * QUERIES},
                  {&g->slopes, KEYS * QUERIES}, {&g->keep, KEYS * QUERIES},   {&g->k_room, KEYS * wide},
                  {&g->v_room, KEYS * wide},    {&g->q_room, QUERIES * wide}, {&g->g_room, QUERIES * wide},
-                 {&g->gq, QUERIES * wide},     {&g->gk, keys * wide},        {&g->gv, keys * wide}};
+                 {&g->gq, QUERIES * wide},     {&g->gk, keys * wide},        {&g->gv, keys * wide},
+                 {&g->gmask, KEYS * QUERIES}};
     int64_t used = 0;
 
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
@@ -292,19 +293,15 @@ static void NAME(start_queries)(const attention *a, const block *at, NAME(gradie
     }
 }
 
-/* One block of scores: with P the weights and D the dropout factors,
- * gv += (P D)^T gy,  S = P (gy v^T D - delta),  gk += S^T q,  gq += S k. */
-static void NAME(block_gradients)(const attention *a, const block *at, NAME(gradients) * g, const sides *want,
-                                  const REAL *q, int64_t q_stride, const REAL *gy, int64_t gy_stride)
+/* P, the weights of a block, and D, their dropout factors. Returns the block's rows of k. */
+static const REAL *NAME(block_weights)(const attention *a, const block *at, NAME(gradients) * g,
+                                       int64_t *k_stride)
 {
-    int64_t wide = NAME(whole_vectors)(a->width), group = at->h / (a->heads / a->kv_heads), k_stride,
-            v_stride;
-    const REAL *k = NAME(rows)(a->k, at->b, group, at->k0, at->nk, g->k_room, &k_stride);
-    const REAL *v = NAME(rows)(a->v, at->b, group, at->k0, at->nk, g->v_room, &v_stride);
-    REAL *weights = g->weights, *slopes = g->slopes;
-    int64_t own = at->k0 - want->k_from;
+    int64_t group = at->h / (a->heads / a->kv_heads);
+    const REAL *k = NAME(rows)(a->k, at->b, group, at->k0, at->nk, g->k_room, k_stride);
+    REAL *weights = g->weights;
 
-    NAME(scores)(a, at, k, k_stride, g->qt, weights);
+    NAME(scores)(a, at, k, *k_stride, g->qt, weights);
     for (int64_t i = 0; i < at->nk; i++)
         for (int64_t j = 0; j < QUERIES; j++)
             weights[i * QUERIES + j] = EXP(weights[i * QUERIES + j] - g->lse[j]);
@@ -312,6 +309,33 @@ static void NAME(block_gradients)(const attention *a, const block *at, NAME(grad
         for (int64_t i = 0; i < at->nk * QUERIES; i++) g->keep[i] = 1;
         NAME(drop)(a, at, g->keep);
     }
+    return k;
+}
+
+/* S = P (gy v^T D - delta): the gradient of the scores, and of what the mask adds to them. */
+static void NAME(block_slopes)(const attention *a, const block *at, NAME(gradients) * g)
+{
+    int64_t group = at->h / (a->heads / a->kv_heads), stride;
+    const REAL *v = NAME(rows)(a->v, at->b, group, at->k0, at->nk, g->v_room, &stride);
+    const REAL *weights = g->weights;
+    REAL *slopes = g->slopes;
+
+    NAME(product)(at->nk, at->lanes, a->width, v, stride, 1, g->gt, QUERIES, slopes, QUERIES, false);
+    if (a->threshold)
+        for (int64_t i = 0; i < at->nk * QUERIES; i++) slopes[i] *= g->keep[i];
+    for (int64_t i = 0; i < at->nk; i++)
+        for (int64_t j = 0; j < QUERIES; j++)
+            slopes[i * QUERIES + j] = weights[i * QUERIES + j] * (slopes[i * QUERIES + j] - g->delta[j]);
+}
+
+/* One block of scores: gv += (P D)^T gy,  gk += S^T q,  gq += S k. */
+static void NAME(block_gradients)(const attention *a, const block *at, NAME(gradients) * g, const sides *want,
+                                  const REAL *q, int64_t q_stride, const REAL *gy, int64_t gy_stride)
+{
+    int64_t wide = NAME(whole_vectors)(a->width), own = at->k0 - want->k_from, k_stride;
+    const REAL *k = NAME(block_weights)(a, at, g, &k_stride), *weights = g->weights;
+    REAL *slopes = g->slopes;
+
     if (want->values) {
         const REAL *used = weights;
         if (a->threshold) {
@@ -320,12 +344,7 @@ static void NAME(block_gradients)(const attention *a, const block *at, NAME(grad
         }
         NAME(product)(at->nk, wide, at->nq, used, QUERIES, 1, gy, gy_stride, g->gv + own * wide, wide, true);
     }
-    NAME(product)(at->nk, at->lanes, a->width, v, v_stride, 1, g->gt, QUERIES, slopes, QUERIES, false);
-    if (a->threshold)
-        for (int64_t i = 0; i < at->nk * QUERIES; i++) slopes[i] *= g->keep[i];
-    for (int64_t i = 0; i < at->nk; i++)
-        for (int64_t j = 0; j < QUERIES; j++)
-            slopes[i * QUERIES + j] = weights[i * QUERIES + j] * (slopes[i * QUERIES + j] - g->delta[j]);
+    NAME(block_slopes)(a, at, g);
     if (want->keys)
         NAME(product)(at->nk, wide, at->nq, slopes, QUERIES, 1, q, q_stride, g->gk + own * wide, wide, true);
     if (want->queries)
@@ -378,13 +397,88 @@ static void NAME(task_gradients)(const attention *a, int64_t b, const sides *wan
         NAME(put_rows)(a->gv, b, want->h_from / share, want->k_from, keys, g.gv, wide, 1, a->add[2]);
 }
 
-static void NAME(each_sides)(void *context, int64_t i, int rank)
+/* Adds the slopes of a block to a tile of the mask's gradient, in the tile's only row or column where the mask has no more. */
+static void NAME(gather_mask)(const attention *a, const block *at, NAME(gradients) * g)
+{
+    bool one_query = a->gmask->shape[2] == 1, one_key = a->gmask->shape[3] == 1;
+
+    for (int64_t i = 0; i < at->nk; i++) {
+        REAL *to = g->gmask + (one_key ? 0 : i * QUERIES);
+        const REAL *from = g->slopes + i * QUERIES;
+        REAL sum = 0;
+        for (int64_t j = 0; j < at->nq && !one_query; j++) to[j] += from[j];
+        for (int64_t j = 0; j < at->nq && one_query; j++) sum += from[j];
+        if (one_query) to[0] += sum;
+    }
+}
+
+/* The slopes of one head for the queries and keys of a tile, which are all of them where the mask has one. */
+static void NAME(mask_of_head)(const attention *a, int64_t b, int64_t h, int64_t q_from, int64_t k_from,
+                               NAME(gradients) * g, int64_t wide)
+{
+    int64_t q_to = a->gmask->shape[2] == 1 ? a->queries : q_from + QUERIES;
+    int64_t k_to = a->gmask->shape[3] == 1 ? a->keys : k_from + KEYS, k_stride;
+
+    for (int64_t q0 = q_from; q0 < q_to && q0 < a->queries; q0 += QUERIES) {
+        block at = {.b = b, .h = h, .q0 = q0, .nq = a->queries - q0 < QUERIES ? a->queries - q0 : QUERIES};
+        int64_t end = visible_end(a, q0 + at.nq);
+        at.lanes = NAME(whole_vectors)(at.nq);
+        NAME(start_queries)(a, &at, g, wide);
+        for (at.k0 = k_from; at.k0 < k_to && at.k0 < end; at.k0 += KEYS) {
+            at.nk = end - at.k0 < KEYS ? end - at.k0 : KEYS;
+            NAME(block_weights)(a, &at, g, &k_stride);
+            NAME(block_slopes)(a, &at, g);
+            NAME(gather_mask)(a, &at, g);
+        }
+    }
+}
+
+static void NAME(put_mask)(const attention *a, int64_t b, int64_t h, int64_t q0, int64_t k0, const REAL *tile)
+{
+    const light_tensor *t = a->gmask;
+    int64_t nq = t->shape[2] - q0 < QUERIES ? t->shape[2] - q0 : QUERIES;
+    int64_t nk = t->shape[3] - k0 < KEYS ? t->shape[3] - k0 : KEYS;
+    REAL row[KEYS];
+
+    for (int64_t j = 0; j < nq; j++) {
+        for (int64_t i = 0; i < nk; i++) row[i] = tile[i * QUERIES + j];
+        char *to = place(t, b, h, q0 + j) + k0 * light_element_size(t->dtype);
+        NAME(store)(t->dtype, to, nk, row, a->add[3]);
+    }
+}
+
+/* Tile i of the mask's gradient, summed over batches, heads, queries and keys in this order. */
+static void NAME(task_mask)(const attention *a, int64_t i, REAL *work)
+{
+    const int64_t *shape = a->gmask->shape;
+    int64_t across = mask_tiles(shape[3], KEYS), down = mask_tiles(shape[2], QUERIES);
+    int64_t k0 = i % across * KEYS, q0 = i / across % down * QUERIES;
+    int64_t h0 = i / across / down % shape[1], b0 = i / across / down / shape[1];
+    int64_t h_to = shape[1] == 1 ? a->heads : h0 + 1, b_to = shape[0] == 1 ? a->batch : b0 + 1;
+    int64_t wide = NAME(whole_vectors)(a->width);
+    NAME(gradients) g;
+
+    NAME(lay_out)(&g, work, wide, 0);
+    memset(g.weights, 0, KEYS * QUERIES * sizeof *g.weights);
+    memset(g.slopes, 0, KEYS * QUERIES * sizeof *g.slopes);
+    memset(g.gmask, 0, KEYS * QUERIES * sizeof *g.gmask);
+    for (int64_t b = b0; b < b_to; b++)
+        for (int64_t h = h0; h < h_to; h++) NAME(mask_of_head)(a, b, h, q0, k0, &g, wide);
+    NAME(put_mask)(a, b0, h0, q0, k0, g.gmask);
+}
+
+static void NAME(each_task)(void *context, int64_t i, int rank)
 {
     const NAME(tasks) *t = context;
-    int64_t b;
-    sides want = task_sides(t->a, i, &b);
+    REAL *work = t->work + t->each * rank;
+    int64_t b, others = task_count(t->a);
 
-    NAME(task_gradients)(t->a, b, &want, t->work + t->each * rank);
+    if (i >= others) {
+        NAME(task_mask)(t->a, i - others, work);
+        return;
+    }
+    sides want = task_sides(t->a, i, &b);
+    NAME(task_gradients)(t->a, b, &want, work);
 }
 
 static light_status NAME(sdpa_backward)(const attention *a)
@@ -394,6 +488,6 @@ static light_status NAME(sdpa_backward)(const attention *a)
 
     t.work = light_cpu_scratch(LIGHT_SCRATCH_KERNEL, (size_t)(t.each * light_team_size()) * sizeof *t.work);
     if (!t.work) return LIGHT_ERR_MEMORY;
-    light_team_each(pays(a), task_count(a), NAME(each_sides), &t);
+    light_team_each(pays(a), task_count(a) + mask_tasks(a), NAME(each_task), &t);
     return LIGHT_OK;
 }

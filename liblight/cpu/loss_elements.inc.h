@@ -40,9 +40,9 @@ static void NAME(loss_values)(const light_loss_attrs *attrs, int64_t n, const RE
     }
 }
 
-/* d loss / d x into gx, d loss / d target into gt. */
+/* d loss / d x into gx, d loss / d target into gt, d loss / d weight, where the loss has one, into gw. */
 static void NAME(loss_slopes)(const light_loss_attrs *attrs, int64_t n, const REAL *x, const REAL *t,
-                              const REAL *w, REAL *gx, REAL *gt)
+                              const REAL *w, REAL *gx, REAL *gt, REAL *gw)
 {
     REAL delta = (REAL)attrs->delta;
 
@@ -62,8 +62,10 @@ static void NAME(loss_slopes)(const light_loss_attrs *attrs, int64_t n, const RE
     case LIGHT_LOSS_BCE_WITH_LOGITS:
         for (int64_t i = 0; i < n; i++) {
             REAL e = EXP(-ABS(x[i])), p = (x[i] < 0 ? e : 1) / (1 + e);
+            REAL miss = LOG1P(e) + (x[i] < 0 ? -x[i] : 0); /* -log p */
             gx[i] = ((w[i] - 1) * t[i] + 1) * p - w[i] * t[i];
-            gt[i] = (w[i] - 1) * (LOG1P(e) + (x[i] < 0 ? -x[i] : 0)) - x[i];
+            gt[i] = (w[i] - 1) * miss - x[i];
+            gw[i] = t[i] * miss;
         }
         return;
     case LIGHT_LOSS_KL_DIV:
@@ -137,15 +139,15 @@ static void NAME(loss_backward_block)(void *context, int64_t b, int rank)
     const light_loss_attrs *attrs = args->attrs;
     const light_tensor *g = args->in[0], *x = args->in[1], *target = args->in[2], *weight = args->in[3];
     REAL scale = attrs->reduction == LIGHT_MEAN ? (REAL)(1 / (double)x->numel) : 1;
-    REAL rooms[4][BLOCK], slopes[2][BLOCK];
+    REAL rooms[4][BLOCK], slopes[3][BLOCK];
     int64_t i = b * BLOCK, n = block_length(x->numel - i);
     const REAL *gy = NAME(gather)(g, i, n, rooms[0]);
 
     (void)rank;
     NAME(loss_slopes)
     (attrs, n, NAME(gather)(x, i, n, rooms[1]), NAME(gather)(target, i, n, rooms[2]),
-     NAME(weights)(weight, i, n, rooms[3]), slopes[0], slopes[1]);
-    for (int k = 0; k < 2; k++) {
+     NAME(weights)(weight, i, n, rooms[3]), slopes[0], slopes[1], slopes[2]);
+    for (int k = 0; k < 3; k++) {
         if (!args->out[k]) continue;
         for (int64_t j = 0; j < n; j++) slopes[k][j] *= gy[j] * scale;
         NAME(scatter)(args->out[k], i, n, slopes[k], args->accumulate >> k & 1);

@@ -44,7 +44,7 @@ light_status light_flat_new(light_flat **out, light_module *root)
 {
     light_flat *flat = light_calloc(1, sizeof *flat);
     if (!flat) return LIGHT_ERR_MEMORY;
-    light_device *device = light_device_cpu();
+    light_device *device = light_default_device();
     *out = flat; /* also when something below fails: parameters may have moved there already */
 
     for (light_parameter *p = light_next_parameter(root, NULL); p; p = light_next_parameter(root, p)) {

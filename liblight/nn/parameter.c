@@ -109,7 +109,7 @@ static light_status add(light_module *self, light_tensor **slot, const char *nam
     p->persistent = persistent;
     p->global_shape = shape;
     p->init = init;
-    light_status status = light_tensor_new(&p->tensor, shape, dtype, light_device_cpu());
+    light_status status = light_tensor_new(&p->tensor, shape, dtype, NULL);
     if (status == LIGHT_OK) status = light_init_fill(p->tensor, init, self->seed, p->path);
     if (status != LIGHT_OK) {
         light_fail_in(status, "%s", p->path);

@@ -33,8 +33,6 @@ static light_status check_mask(light_step *s, const light_node *node)
         return light_op_fail(s, node, LIGHT_ERR_SHAPE, "a mask %s does not fit scores %s",
                              light_shape_format(light_shape_of(mask), (char[256]){0}, 256),
                              light_shape_format(scores, (char[256]){0}, 256));
-    if (light_requires_grad(mask))
-        return light_op_fail(s, node, LIGHT_ERR_UNSUPPORTED, "the mask has no gradient");
     return LIGHT_OK;
 }
 
@@ -82,6 +80,19 @@ static light_tensor *expanded_mask(light_step *s, const light_node *node)
     return node->in[MASK] ? light_step_expanded(s, node->in[MASK], scores) : NULL;
 }
 
+/* The memory for the mask's gradient with dims of size 1 in front, as the kernel wants it. */
+static light_tensor *with_four_dims(light_step *s, light_tensor *t)
+{
+    light_shape shape = LIGHT_SHAPE(1, 1, 1, 1);
+    int64_t strides[4] = {0};
+
+    for (int d = 0, first = 4 - t->ndim; d < t->ndim; d++) {
+        shape.dims[first + d] = t->shape[d];
+        strides[first + d] = t->strides[d];
+    }
+    return light_step_view(s, t, shape, strides, 0);
+}
+
 static light_status sdpa_forward(light_step *s, light_node *node)
 {
     light_tensor *const *in = node->in, *y = heads_first(s, node->out[0]), *mask = expanded_mask(s, node);
@@ -102,24 +113,26 @@ static light_status sdpa_backward(light_step *s, light_node *node, light_tensor 
 {
     light_tensor *const *in = node->in, *mask = expanded_mask(s, node), *y = heads_first(s, node->out[0]);
     light_tensor *rows = light_step_rows(s, grads[0]), *gy = rows ? heads_first(s, rows) : NULL;
-    light_like_slot slots[3] = {0};
+    light_like_slot slots[4] = {0};
     light_kernel_args args = {
         .in = {gy, in[Q], in[K], in[V], mask, y, node->extra[0]}, .attrs = node->attrs, .rng = node->rng};
 
     if (!gy || !y) return light_step_status(s);
-    for (int i = Q; i <= V; i++) {
+    for (int i = Q; i <= MASK; i++) {
         if (!light_grad_needed(node, i)) continue;
         slots[i] = light_grad_slot_rows(s, node, i);
         if (!slots[i].tensor) return light_step_status(s);
-        args.out[i] = slots[i].tensor;
+        args.out[i] = i == MASK ? with_four_dims(s, slots[i].tensor) : slots[i].tensor;
+        if (!args.out[i]) return light_step_status(s);
         args.accumulate |= slots[i].accumulate << i;
     }
     LIGHT_TRY(light_run(s, LIGHT_KERNEL_SDPA_BACKWARD, &args));
+    light_step_release(s, args.out[MASK]);
     light_step_release(s, gy);
     light_step_release(s, rows);
     light_step_release(s, y);
     light_step_release(s, mask);
-    for (int i = Q; i <= V; i++)
+    for (int i = Q; i <= MASK; i++)
         if (slots[i].tensor) LIGHT_TRY(light_slot_finish(s, &slots[i]));
     return LIGHT_OK;
 }

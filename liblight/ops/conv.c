@@ -81,10 +81,13 @@ static void save_for_gradients(light_node *node)
         (node->in[1]->requires_grad && as_it_is ? 1u : 0) | (node->in[0]->requires_grad ? 2u : 0);
 }
 
-/* The weight row-major; one reference is the caller's. */
-static light_tensor *kernel_of(light_step *s, const light_node *node)
+/* Kernels want weight and bias row-major, and so their gradients. */
+static light_status pack_parameters(light_step *s, light_node *node)
 {
-    return light_step_contiguous(s, node->in[1]);
+    for (int i = 1; i < 3; i++)
+        if (node->in[i] && !node->in[i]->contiguous && !(node->in[i] = light_contiguous(s, node->in[i])))
+            return LIGHT_ERR_MEMORY;
+    return LIGHT_OK;
 }
 
 /* A channels-last tensor for the gradient of the input, delivered by give_image. */
@@ -118,6 +121,7 @@ static light_status conv2d_infer(light_step *s, light_node *node, light_spec *sp
                                  (long long)reach, light_shape_text(x), (long long)room);
         size[i] = (room - reach) / a->stride[i] + 1;
     }
+    LIGHT_TRY(pack_parameters(s, node));
     save_for_gradients(node);
     specs[0] = (light_spec){.dtype = (light_dtype)x->dtype,
                             .shape = LIGHT_SHAPE(x->shape[0], w->shape[0], size[0], size[1]),
@@ -127,10 +131,9 @@ static light_status conv2d_infer(light_step *s, light_node *node, light_spec *sp
 
 static light_status conv2d_forward(light_step *s, light_node *node)
 {
-    light_tensor *x = image(s, node), *w = kernel_of(s, node);
-    if (!x || !w) return LIGHT_ERR_MEMORY;
-    LIGHT_TRY(LIGHT_RUN(s, CONV2D, .in = {x, w, node->in[2]}, .out = {node->out[0]}, .attrs = node->attrs));
-    light_step_release(s, w);
+    light_tensor *x = image(s, node), *w = node->in[1], *bias = node->in[2];
+    if (!x) return LIGHT_ERR_MEMORY;
+    LIGHT_TRY(LIGHT_RUN(s, CONV2D, .in = {x, w, bias}, .out = {node->out[0]}, .attrs = node->attrs));
     light_step_release(s, x);
     return LIGHT_OK;
 }
@@ -171,11 +174,10 @@ static light_status conv2d_backward(light_step *s, light_node *node, light_tenso
         LIGHT_TRY(give_channel_sums(s, node, g));
     }
     if (light_grad_needed(node, 0)) {
-        light_tensor *gx = image_gradient(s, node), *w = kernel_of(s, node);
-        if (!gx || !w) return LIGHT_ERR_MEMORY;
+        light_tensor *gx = image_gradient(s, node), *w = node->in[1];
+        if (!gx) return LIGHT_ERR_MEMORY;
         LIGHT_TRY(LIGHT_RUN(s, CONV2D_BACKWARD_DATA, .in = {g, w}, .out = {gx}, .attrs = node->attrs));
         LIGHT_TRY(light_grad_give(s, node, 0, gx));
-        light_step_release(s, w);
         light_step_release(s, gx);
     }
     light_step_release(s, g);
@@ -232,6 +234,7 @@ static light_status transpose_infer(light_step *s, light_node *node, light_spec 
             return light_op_fail(s, node, LIGHT_ERR_SHAPE, "input %s with padding %lld leaves no output",
                                  light_shape_text(x), (long long)a->padding[i]);
     }
+    LIGHT_TRY(pack_parameters(s, node));
     save_for_gradients(node);
     specs[0] = (light_spec){.dtype = (light_dtype)x->dtype,
                             .shape = LIGHT_SHAPE(x->shape[0], channels, size[0], size[1]),
@@ -241,8 +244,8 @@ static light_status transpose_infer(light_step *s, light_node *node, light_spec 
 
 static light_status transpose_forward(light_step *s, light_node *node)
 {
-    light_tensor *x = image(s, node), *w = kernel_of(s, node), *y = node->out[0], *bias = node->in[2];
-    if (!x || !w) return LIGHT_ERR_MEMORY;
+    light_tensor *x = image(s, node), *y = node->out[0], *bias = node->in[2];
+    if (!x) return LIGHT_ERR_MEMORY;
     if (bias) {
         light_tensor *column = light_step_view(s, bias, LIGHT_SHAPE(bias->numel, 1, 1), NULL, 0);
         light_tensor *wide = column ? light_step_expanded(s, column, light_shape_of(y)) : NULL;
@@ -251,9 +254,8 @@ static light_status transpose_forward(light_step *s, light_node *node)
         light_step_release(s, wide);
         light_step_release(s, column);
     }
-    LIGHT_TRY(LIGHT_RUN(s, CONV2D_BACKWARD_DATA, .in = {x, w}, .out = {y}, .attrs = node->attrs,
+    LIGHT_TRY(LIGHT_RUN(s, CONV2D_BACKWARD_DATA, .in = {x, node->in[1]}, .out = {y}, .attrs = node->attrs,
                         .accumulate = bias != NULL));
-    light_step_release(s, w);
     light_step_release(s, x);
     return LIGHT_OK;
 }
@@ -272,11 +274,10 @@ static light_status transpose_backward(light_step *s, light_node *node, light_te
     }
     if (light_grad_needed(node, 2)) LIGHT_TRY(give_channel_sums(s, node, g));
     if (light_grad_needed(node, 0)) {
-        light_tensor *gx = image_gradient(s, node), *w = kernel_of(s, node);
-        if (!gx || !w) return LIGHT_ERR_MEMORY;
+        light_tensor *gx = image_gradient(s, node), *w = node->in[1];
+        if (!gx) return LIGHT_ERR_MEMORY;
         LIGHT_TRY(LIGHT_RUN(s, CONV2D, .in = {g, w}, .out = {gx}, .attrs = node->attrs));
         LIGHT_TRY(light_grad_give(s, node, 0, gx));
-        light_step_release(s, w);
         light_step_release(s, gx);
     }
     light_step_release(s, g);

@@ -253,8 +253,6 @@ static light_status loss_infer(light_step *s, light_node *node, light_spec *spec
             return light_op_fail(s, node, LIGHT_ERR_SHAPE, "pos_weight %s does not fit %s",
                                  light_shape_format(light_shape_of(node->in[WEIGHT]), text[0], 256),
                                  light_shape_format(shape, text[1], 256));
-        if (light_requires_grad(node->in[WEIGHT]))
-            return light_op_fail(s, node, LIGHT_ERR_UNSUPPORTED, "pos_weight has no gradient");
     }
     if (attrs->kind == LIGHT_LOSS_HUBER && !(attrs->delta > 0))
         return light_op_fail(s, node, LIGHT_ERR_ARGUMENT, "delta must be above 0, it is %g", attrs->delta);
@@ -332,25 +330,27 @@ static light_status loss_deliver(light_step *s, light_node *node, int i, light_s
 static light_status loss_backward(light_step *s, light_node *node, light_tensor *const *grads)
 {
     expanded e;
-    light_slot slots[2];
+    light_slot slots[3];
     light_shape shape;
     light_tensor *g;
     light_status status;
 
     LIGHT_TRY(expand_inputs(s, node, &e));
     shape = light_shape_of(e.t[X]);
-    LIGHT_TRY_GOTO(status, loss_target(s, node, X, shape, &slots[0]), done);
-    LIGHT_TRY_GOTO(status, loss_target(s, node, Y, shape, &slots[1]), done);
+    for (int i = X; i <= WEIGHT; i++) LIGHT_TRY_GOTO(status, loss_target(s, node, i, shape, &slots[i]), done);
     g = light_step_expanded(s, grads[0], shape);
     if (!g) {
         status = light_step_status(s);
         goto done;
     }
     status = LIGHT_RUN(s, LOSS_BACKWARD, .in = {g, e.t[X], e.t[Y], e.t[WEIGHT]},
-                       .out = {slots[0].tensor, slots[1].tensor},
-                       .accumulate = slots[0].accumulate | slots[1].accumulate << 1, .attrs = node->attrs);
+                       .out = {slots[X].tensor, slots[Y].tensor, slots[WEIGHT].tensor},
+                       .accumulate =
+                           slots[X].accumulate | slots[Y].accumulate << 1 | slots[WEIGHT].accumulate << 2,
+                       .attrs = node->attrs);
     light_step_release(s, g);
-    for (int i = 0; i < 2 && status == LIGHT_OK; i++) status = loss_deliver(s, node, i, shape, slots[i]);
+    for (int i = X; i <= WEIGHT && status == LIGHT_OK; i++)
+        status = loss_deliver(s, node, i, shape, slots[i]);
 done:
     release_expanded(s, &e);
     return status;

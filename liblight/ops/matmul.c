@@ -88,6 +88,8 @@ static light_status linear_infer(light_step *s, light_node *node, light_spec *sp
     specs[0] = (light_spec){.dtype = (light_dtype)x->dtype, .shape = light_shape_of(x)};
     specs[0].shape.dims[x->ndim - 1] = weight->shape[0];
     if (!x->contiguous && !(node->in[0] = light_contiguous(s, node->in[0]))) return LIGHT_ERR_MEMORY;
+    if (bias && !bias->contiguous && !(node->in[2] = light_contiguous(s, node->in[2])))
+        return LIGHT_ERR_MEMORY;
     return LIGHT_OK;
 }
 

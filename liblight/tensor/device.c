@@ -4,6 +4,7 @@
 
 #include <light/message.h>
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,12 +16,25 @@ static const light_backend *backends[MAX_BACKENDS];
 static int backend_count;
 static light_device devices[MAX_DEVICES];
 static int device_count;
+static light_device *_Atomic default_device; /* NULL: the CPU */
 
 light_device *light_device_cpu(void)
 {
     static light_device cpu = {.name = "cpu", .is_host = true};
     cpu.backend = &light_cpu_backend;
     return &cpu;
+}
+
+light_device *light_default_device(void)
+{
+    light_device *device = atomic_load(&default_device);
+    return device ? device : light_device_cpu();
+}
+
+light_device *light_set_default_device(light_device *device)
+{
+    light_device *was = atomic_exchange(&default_device, device);
+    return was ? was : light_device_cpu();
 }
 
 light_status light_backend_register(const light_backend *backend)

@@ -66,7 +66,8 @@
     X(DROPOUT)         /* x > y                      dropout; its own backward with gy > gx; same dense layout */        \
     X(SDPA)            /* q, k, v, [mask] > y, lse   sdpa: q [B, H, T, d], k v [B, KH, S, d], lse f32 [B, H, T]; any strides,  \
                           but the elements of a row (d) are neighbours */                                               \
-    X(SDPA_BACKWARD)   /* gy, q, k, v, [mask], y, lse > [gq], [gk], [gv]  sdpa */                                        \
+    X(SDPA_BACKWARD)   /* gy, q, k, v, [mask], y, lse > [gq], [gk], [gv], [gmask]  sdpa; gmask: any floating dtype, 4-d, \
+                          1 in the dims that the mask was broadcast over, which are summed in a fixed order; rows as above */ \
     X(ROPE)            /* x > y                      rope; inverse for the gradient; rows as above */                          \
     /* losses */                                                                                                         \
     /* loss and g: a scalar, or one element a row (LIGHT_NONE). total and lse are f32, f64 for f64 */                    \
@@ -77,7 +78,7 @@
     X(NLL_BACKWARD)    /* g, target, [weight], total > gx[rows, C]                  cross_entropy */                     \
     X(LOSS)            /* x, target, [weight] > y    loss: y is a scalar, or has x's shape for LIGHT_NONE; all inputs    \
                           have one shape (zero strides where expanded) and dtype */                                      \
-    X(LOSS_BACKWARD)   /* g, x, target, [weight] > [gx], [gtarget]   loss */                                             \
+    X(LOSS_BACKWARD)   /* g, x, target, [weight] > [gx], [gtarget], [gweight]   loss */                                  \
     X(ACCURACY)        /* logits[rows, C], target[rows] > out (f32 scalar) */                                            \
     /* flat buffers: gradients and optimizers; contiguous, one segment a call in `flat` */                               \
     X(SUM_SQUARES)     /* x > out (f64 or f32 scalar) adds the sum of squares when accumulating */                       \
@@ -183,7 +184,7 @@ typedef struct { int dim; bool reverse; } light_cumsum_attrs;
 typedef struct { int dim; bool log; } light_softmax_attrs;
 
 /* y = alpha a b + bias, or y += alpha a b when accumulating. All [batch.., m, k] with equal batch dims (stride 0
- * where broadcast). bias [n]. y's dtype may be f32 while a and b are 16-bit. Sums are in f32 (f64 for f64). */
+ * where broadcast). bias [n], dense. y's dtype may be f32 while a and b are 16-bit. Sums are in f32 (f64 for f64). */
 typedef struct { double alpha; } light_matmul_attrs;
 typedef struct { int64_t stride[2], padding[2], dilation[2], groups; } light_conv2d_attrs;
 typedef struct { int64_t kernel[2], stride[2], padding[2], dilation[2]; bool exclude_padding;

@@ -172,7 +172,7 @@ light_status light_tensor_new(light_tensor **out, light_shape shape, light_dtype
     LIGHT_TRY(check_shape(shape, dtype));
     light_storage *storage;
     size_t bytes = (size_t)light_shape_numel(shape) * light_dtype_size(dtype);
-    LIGHT_TRY(light_storage_new(&storage, bytes, device ? device : light_device_cpu()));
+    LIGHT_TRY(light_storage_new(&storage, bytes, device ? device : light_default_device()));
     light_status status = light_tensor_new_view(out, storage, 0, shape, dtype);
     if (status != LIGHT_OK) {
         light_storage_free(storage);
@@ -296,30 +296,75 @@ static light_status check_transfer(const char *what, const light_tensor *t, ligh
     return LIGHT_OK;
 }
 
-/* A row-major tensor of `dtype` on t's device, for a transfer in two hops. */
-static light_status staging(light_tensor **out, const light_tensor *t, light_dtype dtype)
+/* On a device whose memory the host cannot touch, contiguous elements of the right dtype cross as they are. Few of
+ * another dtype, such as an item, are converted on the host; more of them on the device, in memory taken for it. */
+#define FEW_BYTES 256
+
+static size_t own_bytes(const light_tensor *t)
 {
-    return light_tensor_new(out, light_shape_of(t), dtype, t->storage->device);
+    return (size_t)t->numel * light_dtype_size((light_dtype)t->dtype);
+}
+
+/* Row-major elements of the shape of `like`. */
+static light_status convert_on_host(const light_tensor *like, void *to, light_dtype to_dtype,
+                                    const void *from, light_dtype from_dtype)
+{
+    light_storage storages[2];
+    light_tensor t[2];
+    describe_host(&t[0], &storages[0], like, to_dtype, to);
+    describe_host(&t[1], &storages[1], like, from_dtype, (void *)from);
+    return light_device_copy(light_device_cpu(), &t[0], &t[1]);
+}
+
+static light_status read_device(light_device *device, const light_tensor *t, light_dtype dtype, void *to)
+{
+    _Alignas(8) char few[FEW_BYTES];
+    size_t bytes = own_bytes(t);
+    const light_backend *b = device->backend;
+    if (t->contiguous && t->dtype == dtype)
+        return b->copy(device, to, t->data, bytes, LIGHT_COPY_DEVICE_TO_HOST);
+    if (t->contiguous && bytes <= sizeof few) {
+        LIGHT_TRY(b->copy(device, few, t->data, bytes, LIGHT_COPY_DEVICE_TO_HOST));
+        return convert_on_host(t, to, dtype, few, (light_dtype)t->dtype);
+    }
+    light_tensor *stage;
+    LIGHT_TRY(light_tensor_new(&stage, light_shape_of(t), dtype, device));
+    light_status status = light_device_copy(device, stage, t);
+    if (status == LIGHT_OK)
+        status = b->copy(device, to, stage->data, stage->storage->bytes, LIGHT_COPY_DEVICE_TO_HOST);
+    light_tensor_free(stage);
+    return status;
+}
+
+static light_status write_device(light_device *device, light_tensor *t, light_dtype dtype, const void *from)
+{
+    _Alignas(8) char few[FEW_BYTES];
+    size_t bytes = own_bytes(t);
+    const light_backend *b = device->backend;
+    if (t->contiguous && t->dtype == dtype)
+        return b->copy(device, t->data, from, bytes, LIGHT_COPY_HOST_TO_DEVICE);
+    if (t->contiguous && bytes <= sizeof few) {
+        LIGHT_TRY(convert_on_host(t, few, (light_dtype)t->dtype, from, dtype));
+        return b->copy(device, t->data, few, bytes, LIGHT_COPY_HOST_TO_DEVICE);
+    }
+    light_tensor *stage;
+    LIGHT_TRY(light_tensor_new(&stage, light_shape_of(t), dtype, device));
+    light_status status =
+        b->copy(device, stage->data, from, stage->storage->bytes, LIGHT_COPY_HOST_TO_DEVICE);
+    if (status == LIGHT_OK) status = light_device_copy(device, t, stage);
+    light_tensor_free(stage);
+    return status;
 }
 
 light_status light_tensor_read(const light_tensor *t, light_dtype dtype, void *to, size_t bytes)
 {
     LIGHT_TRY(check_transfer("read", t, dtype, bytes));
     light_device *device = t->storage->device;
-    if (device->is_host) {
-        light_storage storage;
-        light_tensor host;
-        describe_host(&host, &storage, t, dtype, to);
-        return light_device_copy(device, &host, t);
-    }
-    light_tensor *stage;
-    LIGHT_TRY(staging(&stage, t, dtype));
-    light_status status = light_device_copy(device, stage, t);
-    if (status == LIGHT_OK)
-        status =
-            device->backend->copy(device, to, stage->data, stage->storage->bytes, LIGHT_COPY_DEVICE_TO_HOST);
-    light_tensor_free(stage);
-    return status;
+    if (!device->is_host) return read_device(device, t, dtype, to);
+    light_storage storage;
+    light_tensor host;
+    describe_host(&host, &storage, t, dtype, to);
+    return light_device_copy(device, &host, t);
 }
 
 light_status light_tensor_write(light_tensor *t, light_dtype dtype, const void *from, size_t bytes)
@@ -327,19 +372,11 @@ light_status light_tensor_write(light_tensor *t, light_dtype dtype, const void *
     LIGHT_TRY(check_transfer("write", t, dtype, bytes));
     light_device *device = t->storage->device;
     t->storage->version++;
-    if (device->is_host) {
-        light_storage storage;
-        light_tensor host;
-        describe_host(&host, &storage, t, dtype, (void *)from);
-        return light_device_copy(device, t, &host);
-    }
-    light_tensor *stage;
-    LIGHT_TRY(staging(&stage, t, dtype));
-    light_status status =
-        device->backend->copy(device, stage->data, from, stage->storage->bytes, LIGHT_COPY_HOST_TO_DEVICE);
-    if (status == LIGHT_OK) status = light_device_copy(device, t, stage);
-    light_tensor_free(stage);
-    return status;
+    if (!device->is_host) return write_device(device, t, dtype, from);
+    light_storage storage;
+    light_tensor host;
+    describe_host(&host, &storage, t, dtype, (void *)from);
+    return light_device_copy(device, t, &host);
 }
 
 light_status light_item(const light_tensor *t, double *value)

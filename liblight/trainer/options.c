@@ -75,10 +75,10 @@ static light_status check_one(const light_option *o, const light_trainer_options
 static light_status check_device(light_trainer *t)
 {
     const light_trainer_options *o = &t->options;
-    const char *device = !strcmp(o->accelerator, "auto")  ? "cpu"
-                         : !strcmp(o->accelerator, "gpu") ? "cuda"
-                                                          : o->accelerator;
-    LIGHT_TRY(light_device_get(device, &t->device));
+    if (!strcmp(o->accelerator, "auto"))
+        t->device = light_default_device();
+    else
+        LIGHT_TRY(light_device_get(strcmp(o->accelerator, "gpu") ? o->accelerator : "cuda", &t->device));
     if (strcmp(o->devices, "auto") && strcmp(o->devices, "1"))
         return light_fail(LIGHT_ERR_UNSUPPORTED,
                           "trainer.devices %s: this build runs on one device; give 1 or auto", o->devices);

@@ -81,9 +81,11 @@ static void take_seed(light_trainer *t, const light_checkpoint *checkpoint)
 
 static light_status build(light_trainer *t)
 {
-    light_dtype was = light_set_default_dtype(t->dtype);
+    light_dtype dtype = light_set_default_dtype(t->dtype);
+    light_device *device = light_set_default_device(t->device);
     light_status status = light_module_build(t->module, (uint64_t)t->options.seed);
-    light_set_default_dtype(was);
+    light_set_default_device(device);
+    light_set_default_dtype(dtype);
     LIGHT_TRY(status);
     light_step_free(t->step);
     t->step = NULL;

@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Scaled dot product attention against its definition in double, rotary positions against complex rotation. */
-#include "support/opcheck.h"
+#include "support/op_check.h"
 
 #include "base/philox.h"
 
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 typedef struct attention_case {
     int64_t batch, heads, kv_heads, queries, keys, width;
     light_sdpa_params params;
     enum { NO_MASK, BOOL_MASK, FLOAT_MASK } mask;
-    bool mask_by_key; /* [batch, 1, 1, keys], else [queries, keys] */
+    enum {
+        BY_PAIR,  /* [queries, keys] */
+        BY_KEY,   /* [batch, 1, 1, keys] */
+        BY_QUERY, /* [heads, queries, 1]; adds the same to all scores of a query, so its gradient is 0 */
+        BY_ALL    /* [batch, heads, queries, keys] */
+    } mask_shape;
     enum {
         PLAIN,
         SWAPPED,
@@ -34,9 +33,9 @@ static light_tensor *reform(light_step *s, light_tensor *t, int form)
     return t;
 }
 
-static light_tensor *apply(light_step *s, light_tensor **in, void *context)
+static light_tensor *apply(light_step *s, light_tensor **in, const void *user)
 {
-    const attention_case *c = context;
+    const attention_case *c = user;
 
     return light_scaled_dot_product_attention(s, reform(s, in[0], c->form), reform(s, in[1], c->form),
                                               reform(s, in[2], c->form), c->mask ? in[3] : NULL, c->params);
@@ -63,6 +62,26 @@ static int64_t place(const attention_case *c, int64_t heads, int64_t rows, int64
     return ((b * heads + h) * rows + row) * c->width + p;
 }
 
+static light_shape mask_shape(const attention_case *c)
+{
+    switch (c->mask_shape) {
+    case BY_KEY: return LIGHT_SHAPE(c->batch, 1, 1, c->keys);
+    case BY_QUERY: return LIGHT_SHAPE(c->heads, c->queries, 1);
+    case BY_ALL: return LIGHT_SHAPE(c->batch, c->heads, c->queries, c->keys);
+    default: return LIGHT_SHAPE(c->queries, c->keys);
+    }
+}
+
+static int64_t mask_place(const attention_case *c, int64_t b, int64_t h, int64_t t, int64_t s)
+{
+    switch (c->mask_shape) {
+    case BY_KEY: return b * c->keys + s;
+    case BY_QUERY: return h * c->queries + t;
+    case BY_ALL: return ((b * c->heads + h) * c->queries + t) * c->keys + s;
+    default: return t * c->keys + s;
+    }
+}
+
 static double dropped(const attention_case *c, int64_t b, int64_t h, int64_t t, int64_t s)
 {
     uint32_t key[2], bits[4];
@@ -70,7 +89,7 @@ static double dropped(const attention_case *c, int64_t b, int64_t h, int64_t t, 
 
     if (c->params.dropout_p == 0) return 1;
     light_rng_key(5, LIGHT_RNG_STEP, 0, key);
-    light_philox_at(key, i / 4, 3ull << 24, bits);
+    light_philox_at(key, i / 4, (uint64_t)OP_COUNTER << 24, bits);
     return light_uniform(bits[i % 4]) >= (float)c->params.dropout_p ? 1 / (1 - c->params.dropout_p) : 0;
 }
 
@@ -81,7 +100,7 @@ static bool weights(const attention_case *c, double *const *x, int64_t b, int64_
     double scale = c->params.scale ? c->params.scale : 1 / sqrt((double)c->width), max = -INFINITY, sum = 0;
 
     for (int64_t s = 0; s < c->keys; s++) {
-        double m = c->mask ? x[3][c->mask_by_key ? b * c->keys + s : t * c->keys + s] : 0;
+        double m = c->mask ? x[3][mask_place(c, b, h, t, s)] : 0;
         w[s] = 0;
         for (int64_t p = 0; p < c->width; p++)
             w[s] += scale * x[0][place(c, c->heads, c->queries, b, h, t, p)] *
@@ -125,6 +144,7 @@ static void reference(const attention_case *c, double *const *x, double *y, cons
         }
         for (int64_t s = 0; s < c->keys; s++) {
             double d = w[s] * (slope[s] - mean) * scale;
+            if (c->mask == FLOAT_MASK) grads[3][mask_place(c, b, h, t, s)] += d / scale;
             for (int64_t p = 0; p < width; p++) {
                 int64_t at_q = place(c, c->heads, c->queries, b, h, t, p);
                 int64_t at_k = place(c, c->kv_heads, c->keys, b, group, s, p);
@@ -141,42 +161,48 @@ typedef struct numbers {
     double *x[4]; /* q, k, v, mask */
     double *y;
     int64_t nq, nk, n_mask;
-    opcheck check;
+    op_check check;
 } numbers;
 
 static void prepare(numbers *n, attention_case *c, bool rough)
 {
-    void (*fill)(double *, int64_t, uint64_t) = rough ? opcheck_fill_rough : opcheck_fill;
+    bool four = c->form <= LAST_FIRST;
 
     n->nq = c->batch * c->heads * c->queries * c->width;
     n->nk = c->batch * c->kv_heads * c->keys * c->width;
-    n->n_mask = c->mask_by_key ? c->batch * c->keys : c->queries * c->keys;
+    n->n_mask = light_shape_numel(mask_shape(c));
     n->x[0] = malloc((size_t)(2 * n->nq + 2 * n->nk + n->n_mask) * sizeof(double));
     assert_non_null(n->x[0]);
     n->x[1] = n->x[0] + n->nq;
     n->x[2] = n->x[1] + n->nk;
     n->y = n->x[2] + n->nk;
     n->x[3] = n->y + n->nq;
-    fill(n->x[0], n->nq, 1);
-    fill(n->x[1], n->nk, 2);
-    fill(n->x[2], n->nk, 3);
-    opcheck_fill(n->x[3], n->n_mask, 4);
+    for (int i = 0; i < 3; i++) {
+        int64_t count = i ? n->nk : n->nq;
+        if (rough)
+            rough_values(n->x[i], count, (uint64_t)i + 1);
+        else
+            spread_values(n->x[i], count, -2, 2, (uint64_t)i + 1);
+    }
+    spread_values(n->x[3], n->n_mask, -2, 2, 4);
     for (int64_t i = 0; c->mask == BOOL_MASK && i < n->n_mask; i++) n->x[3][i] = n->x[3][i] > -0.5;
     /* The second query sees nothing. */
-    for (int64_t i = c->keys; c->mask && !c->mask_by_key && i < 2 * c->keys && i < n->n_mask; i++)
+    for (int64_t i = c->keys; c->mask && c->mask_shape == BY_PAIR && i < 2 * c->keys && i < n->n_mask; i++)
         n->x[3][i] = c->mask == BOOL_MASK ? 0 : -INFINITY;
-    n->check =
-        (opcheck){.fn = apply,
-                  .context = c,
-                  .n = 4,
-                  .slack = 64,
-                  .in = {{.shape = leaf_shape(c, c->heads, c->queries), .values = n->x[0], .grad = true},
-                         {.shape = leaf_shape(c, c->kv_heads, c->keys), .values = n->x[1], .grad = true},
-                         {.shape = leaf_shape(c, c->kv_heads, c->keys), .values = n->x[2], .grad = true},
-                         {.shape = c->mask_by_key ? LIGHT_SHAPE(c->batch, 1, 1, c->keys)
-                                                  : LIGHT_SHAPE(c->queries, c->keys),
-                          .values = n->x[3],
-                          .dtype = c->mask == BOOL_MASK ? LIGHT_BOOL : LIGHT_DTYPE_DEFAULT}}};
+    n->check = (op_check){.name = "attention",
+                          .apply = apply,
+                          .user = c,
+                          .count = 4,
+                          .in = {{.shape = leaf_shape(c, c->heads, c->queries), .values = n->x[0]},
+                                 {.shape = leaf_shape(c, c->kv_heads, c->keys), .values = n->x[1]},
+                                 {.shape = leaf_shape(c, c->kv_heads, c->keys), .values = n->x[2]},
+                                 {.shape = mask_shape(c),
+                                  .values = n->x[3],
+                                  .dtype = c->mask == BOOL_MASK ? LIGHT_BOOL : LIGHT_DTYPE_DEFAULT,
+                                  .constant = c->mask != FLOAT_MASK}},
+                          .out = four ? LIGHT_SHAPE(c->batch, c->heads, c->queries, c->width)
+                                      : leaf_shape(c, c->heads, c->queries),
+                          .expected = n->y};
 }
 
 static void check_case(attention_case c)
@@ -185,7 +211,7 @@ static void check_case(attention_case c)
 
     prepare(&n, &c, false);
     reference(&c, n.x, n.y, NULL, NULL);
-    opcheck_all(&n.check, n.y, n.nq);
+    check_op(&n.check);
     free(n.x[0]);
 }
 
@@ -194,23 +220,25 @@ static void plain_and_causal(void **state)
     (void)state;
     for (int causal = 0; causal < 2; causal++) {
         light_sdpa_params p = {.causal = causal};
-        check_case((attention_case){2, 2, 2, 3, 3, 4, p, NO_MASK, false, PLAIN});
-        check_case((attention_case){1, 1, 1, 3, 5, 2, p, NO_MASK, false, PLAIN});
-        check_case(
-            (attention_case){1, 2, 2, 5, 3, 3, p, NO_MASK, false, PLAIN}); /* the first queries see nothing */
-        check_case((attention_case){1, 1, 1, 1, 1, 1, p, NO_MASK, false, PLAIN});
-        check_case((attention_case){1, 4, 2, 2, 3, 2, p, NO_MASK, false, PLAIN});
-        check_case((attention_case){2, 3, 1, 2, 2, 2, p, NO_MASK, false, PLAIN});
+        check_case((attention_case){2, 2, 2, 3, 3, 4, p, NO_MASK, BY_PAIR, PLAIN});
+        check_case((attention_case){1, 1, 1, 3, 5, 2, p, NO_MASK, BY_PAIR, PLAIN});
+        check_case((attention_case){1, 2, 2, 5, 3, 3, p, NO_MASK, BY_PAIR,
+                                    PLAIN}); /* the first queries see nothing */
+        check_case((attention_case){1, 1, 1, 1, 1, 1, p, NO_MASK, BY_PAIR, PLAIN});
+        check_case((attention_case){1, 4, 2, 2, 3, 2, p, NO_MASK, BY_PAIR, PLAIN});
+        check_case((attention_case){2, 3, 1, 2, 2, 2, p, NO_MASK, BY_PAIR, PLAIN});
     }
-    check_case((attention_case){1, 1, 1, 3, 3, 4, {.scale = 0.25}, NO_MASK, false, PLAIN});
+    check_case((attention_case){1, 1, 1, 3, 3, 4, {.scale = 0.25}, NO_MASK, BY_PAIR, PLAIN});
 }
 
 static void masks(void **state)
 {
     (void)state;
     for (int mask = BOOL_MASK; mask <= FLOAT_MASK; mask++) {
-        check_case((attention_case){2, 2, 1, 3, 4, 2, {.causal = false}, mask, false, PLAIN});
-        check_case((attention_case){2, 2, 2, 3, 4, 2, {.causal = true}, mask, true, PLAIN});
+        check_case((attention_case){2, 2, 1, 3, 4, 2, {.causal = false}, mask, BY_PAIR, PLAIN});
+        check_case((attention_case){2, 2, 2, 3, 4, 2, {.causal = true}, mask, BY_KEY, PLAIN});
+        check_case((attention_case){2, 2, 2, 3, 4, 2, {.causal = true}, mask, BY_QUERY, PLAIN});
+        check_case((attention_case){2, 2, 1, 3, 4, 2, {.dropout_p = 0.25}, mask, BY_ALL, PLAIN});
     }
 }
 
@@ -218,7 +246,7 @@ static void forms_of_input(void **state)
 {
     (void)state;
     for (int form = SWAPPED; form <= FIVE_DIMS; form++) {
-        attention_case c = {2, 2, 1, 3, 4, 2, {.causal = true}, FLOAT_MASK, false, form};
+        attention_case c = {2, 2, 1, 3, 4, 2, {.causal = true}, FLOAT_MASK, BY_PAIR, form};
         if (form == THREE_DIMS) c.batch = 1;
         check_case(c);
     }
@@ -227,9 +255,9 @@ static void forms_of_input(void **state)
 static void dropout(void **state)
 {
     (void)state;
-    check_case((attention_case){1, 2, 2, 3, 5, 2, {.dropout_p = 0.5}, NO_MASK, false, PLAIN});
+    check_case((attention_case){1, 2, 2, 3, 5, 2, {.dropout_p = 0.5}, NO_MASK, BY_PAIR, PLAIN});
     check_case(
-        (attention_case){1, 2, 1, 3, 3, 2, {.dropout_p = 0.25, .causal = true}, NO_MASK, false, PLAIN});
+        (attention_case){1, 2, 1, 3, 3, 2, {.dropout_p = 0.25, .causal = true}, NO_MASK, BY_PAIR, PLAIN});
 }
 
 /* Shapes beyond the blocks: values and gradients against the definition. */
@@ -238,45 +266,32 @@ static void check_large(attention_case c, light_dtype dtype, double tolerance)
     numbers n;
     light_tensor *in[4], *y, *g;
     light_step *s;
-    double *gy, *grads[3], *got;
+    double *gy, *grads[4];
 
     prepare(&n, &c, false);
-    gy = calloc((size_t)(3 * n.nq + 2 * n.nk), sizeof *gy);
+    gy = calloc((size_t)(2 * n.nq + 2 * n.nk + n.n_mask), sizeof *gy);
     assert_non_null(gy);
     grads[0] = gy + n.nq;
     grads[1] = grads[0] + n.nq;
     grads[2] = grads[1] + n.nk;
-    got = grads[2] + n.nk;
-    opcheck_fill(gy, n.nq, 6);
+    grads[3] = grads[2] + n.nk;
+    spread_values(gy, n.nq, -2, 2, 6);
     reference(&c, n.x, n.y, gy, grads);
     assert_int_equal(light_step_new(&s, .seed = 5), LIGHT_OK);
     for (int i = 0; i < 4; i++) {
-        const opcheck_input *input = &n.check.in[i];
-        assert_int_equal(light_tensor_new(&in[i], input->shape, input->dtype ? input->dtype : dtype, NULL),
-                         LIGHT_OK);
-        assert_int_equal(light_tensor_write(in[i], LIGHT_F64, input->values, (size_t)light_numel(in[i]) * 8),
-                         LIGHT_OK);
-        light_set_requires_grad(in[i], input->grad);
+        const op_input *input = &n.check.in[i];
+        in[i] = new_from_doubles(input->shape, input->dtype ? input->dtype : dtype, input->values);
+        light_set_requires_grad(in[i], !input->constant);
     }
     assert_int_equal(light_step_begin(s), LIGHT_OK);
-    light_step_set_counter(s, 3);
+    light_step_set_counter(s, OP_COUNTER);
     y = apply(s, in, &c);
-    assert_int_equal(light_step_status(s), LIGHT_OK);
-    assert_int_equal(light_tensor_read(y, LIGHT_F64, got, (size_t)n.nq * 8), LIGHT_OK);
-    for (int64_t i = 0; i < n.nq; i++) opcheck_near(got[i], n.y[i], tolerance, "y", i);
-    assert_int_equal(light_tensor_new(&g, light_shape_of(y), dtype, NULL), LIGHT_OK);
-    assert_int_equal(light_tensor_write(g, LIGHT_F64, gy, (size_t)n.nq * 8), LIGHT_OK);
+    assert_step_ok(s);
+    assert_values(y, n.y, tolerance);
+    g = new_from_doubles(light_shape_of(y), dtype, gy);
     assert_int_equal(light_backward_from(s, y, g), LIGHT_OK);
-    for (int i = 0; i < 3; i++) {
-        int64_t count = light_numel(in[i]);
-        double *values = malloc((size_t)count * 8);
-        assert_non_null(values);
-        assert_int_equal(light_tensor_read(light_grad(in[i]), LIGHT_F64, values, (size_t)count * 8),
-                         LIGHT_OK);
-        for (int64_t j = 0; j < count; j++)
-            opcheck_near(values[j], grads[i][j], 4 * tolerance, "gradient", j);
-        free(values);
-    }
+    for (int i = 0; i < 3 + (c.mask == FLOAT_MASK); i++)
+        assert_values(light_grad(in[i]), grads[i], 4 * tolerance);
     light_tensor_free(g);
     for (int i = 0; i < 4; i++) light_tensor_free(in[i]);
     light_step_free(s);
@@ -290,28 +305,33 @@ static void large_shapes(void **state)
                       none = {.causal = false};
 
     (void)state;
-    check_large((attention_case){1, 1, 1, 70, 130, 20, none, NO_MASK, false, PLAIN}, LIGHT_F32, 4e-6);
-    check_large((attention_case){1, 2, 1, 130, 130, 64, causal, NO_MASK, false, SWAPPED}, LIGHT_F32, 4e-6);
-    check_large((attention_case){1, 2, 2, 65, 230, 32, causal, NO_MASK, false, PLAIN}, LIGHT_F64, 1e-13);
-    check_large((attention_case){2, 2, 1, 66, 114, 16, drop, BOOL_MASK, false, PLAIN}, LIGHT_F32, 4e-6);
-    check_large((attention_case){1, 1, 1, 130, 600, 8, none, FLOAT_MASK, false, PLAIN}, LIGHT_F32,
+    check_large((attention_case){1, 1, 1, 70, 130, 20, none, NO_MASK, BY_PAIR, PLAIN}, LIGHT_F32, 4e-6);
+    check_large((attention_case){1, 2, 1, 130, 130, 64, causal, NO_MASK, BY_PAIR, SWAPPED}, LIGHT_F32, 4e-6);
+    check_large((attention_case){1, 2, 2, 65, 230, 32, causal, NO_MASK, BY_PAIR, PLAIN}, LIGHT_F64, 1e-13);
+    check_large((attention_case){2, 2, 1, 66, 114, 16, drop, BOOL_MASK, BY_PAIR, PLAIN}, LIGHT_F32, 4e-6);
+    check_large((attention_case){1, 1, 1, 130, 600, 8, none, FLOAT_MASK, BY_PAIR, PLAIN}, LIGHT_F32,
                 4e-6); /* few heads */
-    check_large((attention_case){1, 2, 1, 70, 600, 8, causal, NO_MASK, false, PLAIN}, LIGHT_F64, 1e-13);
-    check_large((attention_case){1, 4, 4, 70, 120, 64, causal, NO_MASK, false, SWAPPED}, LIGHT_BF16, 0x1p-7);
-    check_large((attention_case){1, 1, 1, 70, 120, 33, none, BOOL_MASK, true, PLAIN}, LIGHT_F16, 0x1p-9);
+    check_large((attention_case){2, 2, 1, 70, 230, 8, drop, FLOAT_MASK, BY_KEY, PLAIN}, LIGHT_F32, 4e-6);
+    check_large((attention_case){2, 2, 2, 70, 120, 8, causal, FLOAT_MASK, BY_ALL, SWAPPED}, LIGHT_F64, 1e-13);
+    check_large((attention_case){2, 2, 2, 130, 120, 8, none, FLOAT_MASK, BY_QUERY, PLAIN}, LIGHT_F32, 4e-6);
+    check_large((attention_case){1, 2, 1, 70, 600, 8, causal, NO_MASK, BY_PAIR, PLAIN}, LIGHT_F64, 1e-13);
+    check_large((attention_case){1, 4, 4, 70, 120, 64, causal, NO_MASK, BY_PAIR, SWAPPED}, LIGHT_BF16,
+                0x1p-7);
+    check_large((attention_case){1, 1, 1, 70, 120, 33, none, BOOL_MASK, BY_KEY, PLAIN}, LIGHT_F16, 0x1p-9);
 }
 
 static void same_bits_for_all_threads(void **state)
 {
     attention_case cases[] = {
-        {2, 4, 2, 100, 130, 32, {.causal = true, .dropout_p = 0.1}, NO_MASK, false, SWAPPED},
-        {1, 1, 1, 100, 700, 24, {.causal = false}, FLOAT_MASK, false, PLAIN}};
+        {2, 4, 2, 100, 130, 32, {.causal = true, .dropout_p = 0.1}, NO_MASK, BY_PAIR, SWAPPED},
+        {1, 1, 1, 100, 700, 24, {.causal = false}, FLOAT_MASK, BY_PAIR, PLAIN},
+        {2, 2, 2, 100, 130, 24, {.causal = false}, FLOAT_MASK, BY_KEY, PLAIN}};
 
     (void)state;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         numbers n;
         prepare(&n, &cases[i], true);
-        opcheck_threads(&n.check);
+        check_op_threads(&n.check);
         free(n.x[0]);
     }
 }
@@ -320,29 +340,28 @@ static void wrong_arguments(void **state)
 {
     double x[64] = {0};
     attention_case c = {.form = PLAIN};
-    opcheck check = {.fn = apply,
-                     .context = &c,
-                     .n = 4,
-                     .in = {{.shape = LIGHT_SHAPE(1, 2, 3, 4), .values = x},
-                            {.shape = LIGHT_SHAPE(1, 2, 5, 4), .values = x},
-                            {.shape = LIGHT_SHAPE(1, 2, 5, 4), .values = x},
-                            {.shape = LIGHT_SHAPE(3, 4), .values = x}}};
+    op_check check = {.name = "attention",
+                      .apply = apply,
+                      .user = &c,
+                      .count = 4,
+                      .in = {{.shape = LIGHT_SHAPE(1, 2, 3, 4), .values = x},
+                             {.shape = LIGHT_SHAPE(1, 2, 5, 4), .values = x},
+                             {.shape = LIGHT_SHAPE(1, 2, 5, 4), .values = x},
+                             {.shape = LIGHT_SHAPE(3, 4), .values = x}}};
 
     (void)state;
     c.mask = FLOAT_MASK;
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "a mask [3, 4] does not fit scores [1, 2, 3, 5]");
-    check.in[3] = (opcheck_input){.shape = LIGHT_SHAPE(3, 5), .values = x, .grad = true};
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_UNSUPPORTED, "mask has no gradient");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "a mask [3, 4] does not fit scores [1, 2, 3, 5]");
     c.mask = NO_MASK;
     c.params.dropout_p = -1;
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT, "dropout_p");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT, "dropout_p");
     c.params.dropout_p = 0;
     check.in[0].shape = LIGHT_SHAPE(1, 3, 3, 4);
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "multiple");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "multiple");
     check.in[0].shape = LIGHT_SHAPE(1, 2, 3, 3);
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "alike");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "alike");
     check.in[0].shape = LIGHT_SHAPE(2, 3);
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "[.., heads, T, d]");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "[.., heads, T, d]");
 }
 
 /* ---- rotary positions -------------------------------------------------------- */
@@ -353,9 +372,9 @@ typedef struct rope_case {
     bool interleaved, swapped;
 } rope_case;
 
-static light_tensor *apply_rope(light_step *s, light_tensor **in, void *context)
+static light_tensor *apply_rope(light_step *s, light_tensor **in, const void *user)
 {
-    const rope_case *c = context;
+    const rope_case *c = user;
     light_tensor *x = c->swapped ? light_permute(s, in[0], LIGHT_DIMS(0, 2, 1, 3)) : in[0];
 
     return light_rope(s, x, c->offset, c->base, c->interleaved);
@@ -367,7 +386,7 @@ static void rotations(void **state)
     double x[N], y[N];
 
     (void)state;
-    opcheck_fill(x, N, 9);
+    spread_values(x, N, -2, 2, 9);
     for (int k = 0; k < 4; k++) {
         rope_case c = {.offset = k, .base = k % 2 ? 10000 : 100, .interleaved = k / 2, .swapped = k % 2};
         for (int i = 0; i < N; i++) {
@@ -379,13 +398,15 @@ static void rotations(void **state)
             double im = x[base + (c.interleaved ? 2 * pair + 1 : pair + D / 2)];
             y[i] = first ? re * cos(angle) - im * sin(angle) : re * sin(angle) + im * cos(angle);
         }
-        opcheck check = {.fn = apply_rope,
-                         .context = &c,
-                         .n = 1,
-                         .in = {{.shape = c.swapped ? LIGHT_SHAPE(B, T, H, D) : LIGHT_SHAPE(B, H, T, D),
-                                 .values = x,
-                                 .grad = true}}};
-        opcheck_all(&check, y, N);
+        op_check check = {
+            .name = "rope",
+            .apply = apply_rope,
+            .user = &c,
+            .count = 1,
+            .in = {{.shape = c.swapped ? LIGHT_SHAPE(B, T, H, D) : LIGHT_SHAPE(B, H, T, D), .values = x}},
+            .out = LIGHT_SHAPE(B, H, T, D),
+            .expected = y};
+        check_op(&check);
     }
 }
 
@@ -394,17 +415,19 @@ static void rope_threads(void **state)
     int64_t n = 2 * 3 * 60 * 300;
     double *x = malloc((size_t)n * sizeof *x);
     rope_case c = {.base = 10000};
-    opcheck check = {.fn = apply_rope,
-                     .context = &c,
-                     .n = 1,
-                     .in = {{.shape = LIGHT_SHAPE(2, 3, 60, 300), .values = x, .grad = true}}};
+    op_check check = {.name = "rope",
+                      .apply = apply_rope,
+                      .user = &c,
+                      .count = 1,
+                      .in = {{.shape = LIGHT_SHAPE(2, 3, 60, 300), .values = x}},
+                      .out = LIGHT_SHAPE(2, 3, 60, 300)};
 
     (void)state;
     assert_non_null(x);
-    opcheck_fill_rough(x, n, 10);
-    opcheck_threads(&check);
+    rough_values(x, n, 10);
+    check_op_threads(&check);
     check.in[0].shape = LIGHT_SHAPE(3, 5);
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "even d");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "even d");
     free(x);
 }
 

@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* conv2d and conv_transpose2d against plain loops in double: stride, padding, dilation, groups, both layouts. */
-#include "support/opcheck.h"
+#include "support/op_check.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define MOST 8192
 
@@ -17,9 +12,9 @@ typedef struct conv_case {
     bool transpose, bias;
 } conv_case;
 
-static light_tensor *apply(light_step *s, light_tensor **in, void *context)
+static light_tensor *apply(light_step *s, light_tensor **in, const void *user)
 {
-    const conv_case *c = context;
+    const conv_case *c = user;
     light_tensor *bias = c->bias ? in[2] : NULL;
     return c->transpose ? light_conv_transpose2d_op(s, in[0], in[1], bias, c->params)
                         : light_conv2d_op(s, in[0], in[1], bias, c->params);
@@ -69,18 +64,20 @@ static void reference(const conv_case *c, light_shape xs, light_shape ws, light_
 static void check_conv(conv_case c, light_shape x, light_shape w, light_shape y)
 {
     static double xv[MOST], wv[MOST], bv[64], yv[MOST];
-    opcheck_fill(xv, light_shape_numel(x), 1);
-    opcheck_fill(wv, light_shape_numel(w), 2);
-    opcheck_fill(bv, y.dims[1], 3);
+    spread_values(xv, light_shape_numel(x), -2, 2, 1);
+    spread_values(wv, light_shape_numel(w), -2, 2, 2);
+    spread_values(bv, y.dims[1], -2, 2, 3);
     reference(&c, x, w, y, xv, wv, bv, yv);
-    opcheck check = {.fn = apply,
-                     .context = &c,
-                     .n = 3,
-                     .slack = 64,
-                     .in = {{.shape = x, .values = xv, .grad = true, .channels_last = true},
-                            {.shape = w, .values = wv, .grad = true},
-                            {.shape = LIGHT_SHAPE(y.dims[1]), .values = bv, .grad = c.bias}}};
-    opcheck_all(&check, yv, light_shape_numel(y));
+    op_check check = {.name = "conv",
+                      .apply = apply,
+                      .user = &c,
+                      .count = 3,
+                      .in = {{.shape = x, .values = xv},
+                             {.shape = w, .values = wv},
+                             {.shape = LIGHT_SHAPE(y.dims[1]), .values = bv, .constant = !c.bias}},
+                      .out = y,
+                      .expected = yv};
+    check_op(&check);
 }
 
 static void convolutions(void **state)
@@ -121,16 +118,18 @@ static void bits_do_not_depend_on_threads(void **state)
     double *x = malloc(X * sizeof *x), *w = malloc(W * sizeof *w);
     (void)state;
     assert_true(x && w);
-    opcheck_fill_rough(x, X, 4);
-    opcheck_fill_rough(w, W, 5);
+    rough_values(x, X, 4);
+    rough_values(w, W, 5);
     conv_case c = {.params = {.padding = {1, 1}}};
-    opcheck check = {
-        .fn = apply,
-        .context = &c,
-        .n = 2,
-        .in = {{.shape = LIGHT_SHAPE(8, 16, 12, 12), .values = x, .grad = true, .channels_last = true},
-               {.shape = LIGHT_SHAPE(24, 16, 3, 3), .values = w, .grad = true}}};
-    opcheck_threads(&check);
+    op_check check = {.name = "conv",
+                      .apply = apply,
+                      .user = &c,
+                      .count = 2,
+                      .layouts = 1u << OP_CHANNELS_LAST,
+                      .out = LIGHT_SHAPE(8, 24, 12, 12),
+                      .in = {{.shape = LIGHT_SHAPE(8, 16, 12, 12), .values = x},
+                             {.shape = LIGHT_SHAPE(24, 16, 3, 3), .values = w}}};
+    check_op_threads(&check);
     free(x);
     free(w);
 }
@@ -140,23 +139,24 @@ static void bad_shapes(void **state)
     static double x[MOST];
     conv_case c = {0};
     (void)state;
-    opcheck check = {.fn = apply,
-                     .context = &c,
-                     .n = 2,
-                     .in = {{.shape = LIGHT_SHAPE(1, 3, 5, 5), .values = x},
-                            {.shape = LIGHT_SHAPE(4, 2, 3, 3), .values = x}}};
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE,
-                  "conv2d: input [1, 3, 5, 5] has 3 channels, weight [4, 2, 3, 3] with 1 groups takes 2");
+    op_check check = {.name = "conv",
+                      .apply = apply,
+                      .user = &c,
+                      .count = 2,
+                      .in = {{.shape = LIGHT_SHAPE(1, 3, 5, 5), .values = x},
+                             {.shape = LIGHT_SHAPE(4, 2, 3, 3), .values = x}}};
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE,
+                   "conv2d: input [1, 3, 5, 5] has 3 channels, weight [4, 2, 3, 3] with 1 groups takes 2");
     check.in[1].shape = LIGHT_SHAPE(4, 3, 7, 7);
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "the kernel reaches over 7");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "the kernel reaches over 7");
     check.in[0].shape = LIGHT_SHAPE(3, 5, 5);
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "both must have four dims");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "both must have four dims");
     c.transpose = true;
     c.params.output_padding[0] = 1;
     check.in[0].shape = LIGHT_SHAPE(1, 4, 3, 3);
     check.in[1].shape = LIGHT_SHAPE(4, 2, 3, 3);
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT,
-                  "output_padding 1 must be below stride or dilation (1)");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT,
+                   "output_padding 1 must be below stride or dilation (1)");
 }
 
 int main(void)

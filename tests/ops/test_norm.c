@@ -1,15 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Norms against their formulas in double: both layouts, all dtypes, training and evaluation. */
-#include "support/opcheck.h"
+#include "support/op_check.h"
 
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define EPS 1e-3
 
@@ -21,9 +15,9 @@ typedef struct norm_case {
     light_tensor *running[2]; /* batch norm; NULL: none */
 } norm_case;
 
-static light_tensor *apply(light_step *s, light_tensor **in, void *context)
+static light_tensor *apply(light_step *s, light_tensor **in, const void *user)
 {
-    const norm_case *c = context;
+    const norm_case *c = user;
     light_tensor *w = c->plain ? NULL : in[1], *b = c->plain ? NULL : in[2];
 
     switch (c->kind) {
@@ -90,28 +84,27 @@ static void check_case(norm_case c, light_shape shape)
         parameters.ndim = c.ndim;
         for (int d = 0; d < c.ndim; d++) parameters.dims[d] = shape.dims[shape.ndim - c.ndim + d];
     }
-    opcheck_fill(x, n, 21);
-    opcheck_fill(w, light_shape_numel(parameters), 22);
-    opcheck_fill(b, light_shape_numel(parameters), 23);
+    spread_values(x, n, -2, 2, 21);
+    spread_values(w, light_shape_numel(parameters), -2, 2, 22);
+    spread_values(b, light_shape_numel(parameters), -2, 2, 23);
     if (c.kind == BATCH_FIXED) {
-        opcheck_fill(fixed, shape.dims[1], 24);
+        spread_values(fixed, shape.dims[1], -2, 2, 24);
         for (int64_t i = 0; i < shape.dims[1]; i++) fixed[shape.dims[1] + i] = 0.5 + (double)i / 4;
         for (int i = 0; i < 2; i++) {
-            assert_int_equal(light_tensor_new(&c.running[i], parameters, LIGHT_F32, NULL), LIGHT_OK);
-            assert_int_equal(light_tensor_write(c.running[i], LIGHT_F64, fixed + i * shape.dims[1],
-                                                (size_t)shape.dims[1] * sizeof(double)),
-                             LIGHT_OK);
+            c.running[i] = new_from_doubles(parameters, LIGHT_F32, fixed + i * shape.dims[1]);
         }
     }
     reference(&c, shape, x, w, b, fixed, y);
-    opcheck check = {.fn = apply,
-                     .context = &c,
-                     .n = 3,
-                     .slack = 48,
-                     .in = {{.shape = shape, .values = x, .grad = true, .channels_last = shape.ndim == 4},
-                            {.shape = parameters, .values = w, .grad = !c.plain},
-                            {.shape = parameters, .values = b, .grad = !c.plain && c.kind != RMS}}};
-    opcheck_all(&check, y, n);
+    op_check check = {.name = "norm",
+                      .apply = apply,
+                      .user = &c,
+                      .count = 3,
+                      .in = {{.shape = shape, .values = x},
+                             {.shape = parameters, .values = w, .constant = c.plain},
+                             {.shape = parameters, .values = b, .constant = c.plain || c.kind == RMS}},
+                      .out = shape,
+                      .expected = y};
+    check_op(&check);
     for (int i = 0; i < 2; i++) light_tensor_free(c.running[i]);
     free(x);
 }
@@ -168,18 +161,20 @@ static void large_shapes(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int64_t n = light_shape_numel(cases[i].shape);
         double *x = malloc((size_t)n * 2 * sizeof *x);
-        opcheck check = {
-            .fn = apply,
-            .context = &cases[i].c,
-            .n = 1,
-            .in = {{.shape = cases[i].shape, .values = x, .channels_last = cases[i].shape.ndim == 4}}};
+        op_check check = {.name = "norm",
+                          .apply = apply,
+                          .user = &cases[i].c,
+                          .count = 1,
+                          .in = {{.shape = cases[i].shape, .values = x}},
+                          .out = cases[i].shape,
+                          .expected = x + n,
+                          .factor = 16,
+                          .no_grad = true};
 
         assert_non_null(x);
-        opcheck_fill(x, n, 31);
+        spread_values(x, n, -2, 2, 31);
         reference(&cases[i].c, cases[i].shape, x, NULL, NULL, NULL, x + n);
-        opcheck_values(&check, x + n, n);
-        check.in[0].channels_last = false;
-        opcheck_values(&check, x + n, n);
+        check_op(&check);
         free(x);
     }
 }
@@ -195,7 +190,7 @@ static void mean_far_from_zero(void **state)
 
     (void)state;
     assert_non_null(x);
-    opcheck_fill(x, N * C * P, 41);
+    spread_values(x, N * C * P, -2, 2, 41);
     for (int i = 0; i < N * C * P; i++) x[i] += 1024; /* still exact in f32 */
     for (int k = 0; k < 3; k++) {
         reference(&kinds[k], LIGHT_SHAPE(N, C, P, 1), x, NULL, NULL, NULL, y);
@@ -203,18 +198,13 @@ static void mean_far_from_zero(void **state)
             light_shape shape = LIGHT_SHAPE(N, C, P, 1);
             light_step *s;
             light_tensor *t, *in[1];
-            float got[N * C * P];
 
             if (kinds[k].kind == LAYER) kinds[k].ndim = 3;
             if (kinds[k].kind == LAYER) reference(&kinds[k], shape, x, NULL, NULL, NULL, y);
-            assert_int_equal(light_tensor_new(&t, shape, LIGHT_F32, NULL), LIGHT_OK);
-            assert_int_equal(light_tensor_write(t, LIGHT_F64, x, N * C * P * sizeof *x), LIGHT_OK);
-            in[0] = t;
+            in[0] = t = new_from_doubles(shape, LIGHT_F32, x);
             assert_int_equal(light_step_new(&s, .inference = true), LIGHT_OK);
             assert_int_equal(light_step_begin(s), LIGHT_OK);
-            assert_int_equal(light_tensor_read(apply(s, in, &kinds[k]), LIGHT_F32, got, sizeof got),
-                             LIGHT_OK);
-            for (int i = 0; i < N * C * P; i++) opcheck_near(got[i], y[i], 2e-4, "far", i);
+            assert_values(apply(s, in, &kinds[k]), y, 2e-4);
             light_step_free(s);
             light_tensor_free(t);
         }
@@ -225,31 +215,34 @@ static void mean_far_from_zero(void **state)
 static void running_statistics(void **state)
 {
     enum { C = 3, P = 4, N = 2 };
-    double x[N * C * P], before[2][C] = {{1, 2, 3}, {4, 5, 6}}, after[C];
+    double x[N * C * P], before[2][C] = {{1, 2, 3}, {4, 5, 6}}, after[2][C], y[N * C * P];
     norm_case c = {.kind = BATCH, .plain = true};
-    opcheck check = {
-        .fn = apply, .context = &c, .n = 1, .in = {{.shape = LIGHT_SHAPE(N, C, P), .values = x}}};
-    double y[N * C * P];
+    op_check check = {.name = "norm",
+                      .apply = apply,
+                      .user = &c,
+                      .count = 1,
+                      .in = {{.shape = LIGHT_SHAPE(N, C, P), .values = x}},
+                      .layouts = 1u << OP_ROW_MAJOR,
+                      .out = LIGHT_SHAPE(N, C, P),
+                      .expected = y,
+                      .no_grad = true};
 
     (void)state;
-    opcheck_fill(x, N * C * P, 51);
+    spread_values(x, N * C * P, -2, 2, 51);
     reference(&c, LIGHT_SHAPE(N, C, P), x, NULL, NULL, NULL, y);
-    for (int i = 0; i < 2; i++) {
-        assert_int_equal(light_tensor_new(&c.running[i], LIGHT_SHAPE(C), LIGHT_F64, NULL), LIGHT_OK);
-        assert_int_equal(light_tensor_write(c.running[i], LIGHT_F64, before[i], sizeof before[i]), LIGHT_OK);
-    }
-    opcheck_values(&check, y, N * C * P); /* four dtypes: four updates */
+    for (int i = 0; i < 2; i++) c.running[i] = new_from_doubles(LIGHT_SHAPE(C), LIGHT_F64, before[i]);
+    check_op(&check); /* four dtypes: four updates */
     for (int k = 0; k < 2; k++) {
-        assert_int_equal(light_tensor_read(c.running[k], LIGHT_F64, after, sizeof after), LIGHT_OK);
         for (int ch = 0; ch < C; ch++) {
-            double sum = 0, squares = 0, expected = before[k][ch];
+            double sum = 0, squares = 0;
+            after[k][ch] = before[k][ch];
             for (int i = 0; i < N * P; i++) sum += x[(i / P * C + ch) * P + i % P];
             for (int i = 0; i < N * P; i++)
                 squares += pow(x[(i / P * C + ch) * P + i % P] - sum / (N * P), 2);
             for (int update = 0; update < 4; update++)
-                expected = 0.75 * expected + 0.25 * (k ? squares / (N * P - 1) : sum / (N * P));
-            opcheck_near(after[ch], expected, 1e-6, "running", ch);
+                after[k][ch] = 0.75 * after[k][ch] + 0.25 * (k ? squares / (N * P - 1) : sum / (N * P));
         }
+        assert_values(c.running[k], after[k], 1e-6);
     }
     for (int i = 0; i < 2; i++) light_tensor_free(c.running[i]);
 }
@@ -263,28 +256,30 @@ static void same_bits_for_all_threads(void **state)
 
     (void)state;
     assert_non_null(x);
-    opcheck_fill_rough(x, COUNT + 2 * W * H * C, 61);
+    rough_values(x, COUNT + 2 * W * H * C, 61);
     for (int k = 0; k < 4; k++) {
         light_shape parameters = k < 2 ? LIGHT_SHAPE(C) : LIGHT_SHAPE(W);
         for (int last = 0; last < 2; last++) {
-            opcheck check = {
-                .fn = apply,
-                .context = &kinds[k],
-                .n = 3,
-                .in = {{.shape = LIGHT_SHAPE(N, C, H, W), .values = x, .grad = true, .channels_last = last},
-                       {.shape = parameters, .values = w, .grad = true},
-                       {.shape = parameters, .values = b, .grad = k < 3}}};
-            opcheck_threads(&check);
+            op_check check = {.name = "norm",
+                              .apply = apply,
+                              .user = &kinds[k],
+                              .count = 3,
+                              .in = {{.shape = LIGHT_SHAPE(N, C, H, W), .values = x},
+                                     {.shape = parameters, .values = w},
+                                     {.shape = parameters, .values = b, .constant = k == 3}},
+                              .layouts = 1u << (last ? OP_CHANNELS_LAST : OP_ROW_MAJOR),
+                              .out = LIGHT_SHAPE(N, C, H, W)};
+            check_op_threads(&check);
         }
     }
     free(x);
 }
 
-static light_tensor *apply_transposed(light_step *s, light_tensor **in, void *context)
+static light_tensor *apply_transposed(light_step *s, light_tensor **in, const void *user)
 {
     light_tensor *moved[3] = {light_permute(s, in[0], LIGHT_DIMS(1, 0)), in[1], in[2]};
 
-    return apply(s, moved, context);
+    return apply(s, moved, user);
 }
 
 static void strided_input(void **state)
@@ -292,22 +287,24 @@ static void strided_input(void **state)
     double x[12], transposed[12], w[3], b[3], y[12];
 
     (void)state;
-    opcheck_fill(x, 12, 71);
-    opcheck_fill(w, 3, 72);
-    opcheck_fill(b, 3, 73);
+    spread_values(x, 12, -2, 2, 71);
+    spread_values(w, 3, -2, 2, 72);
+    spread_values(b, 3, -2, 2, 73);
     for (int i = 0; i < 12; i++) transposed[i] = x[i % 3 * 4 + i / 3];
     for (int kind = BATCH; kind <= GROUP; kind++) {
         norm_case c = {.kind = kind, .ndim = 1, .groups = 1};
         if (kind == BATCH_FIXED) continue;
         reference(&c, LIGHT_SHAPE(4, 3), transposed, w, b, NULL, y);
-        opcheck check = {.fn = apply_transposed,
-                         .context = &c,
-                         .n = 3,
-                         .slack = 48,
-                         .in = {{.shape = LIGHT_SHAPE(3, 4), .values = x, .grad = true},
-                                {.shape = LIGHT_SHAPE(3), .values = w, .grad = true},
-                                {.shape = LIGHT_SHAPE(3), .values = b, .grad = kind != RMS}}};
-        opcheck_all(&check, y, 12);
+        op_check check = {.name = "norm",
+                          .apply = apply_transposed,
+                          .user = &c,
+                          .count = 3,
+                          .in = {{.shape = LIGHT_SHAPE(3, 4), .values = x},
+                                 {.shape = LIGHT_SHAPE(3), .values = w},
+                                 {.shape = LIGHT_SHAPE(3), .values = b, .constant = kind == RMS}},
+                          .out = LIGHT_SHAPE(4, 3),
+                          .expected = y};
+        check_op(&check);
     }
 }
 
@@ -315,25 +312,26 @@ static void wrong_arguments(void **state)
 {
     double x[12] = {0};
     norm_case c = {.kind = LAYER, .ndim = 1};
-    opcheck check = {.fn = apply,
-                     .context = &c,
-                     .n = 3,
-                     .in = {{.shape = LIGHT_SHAPE(3, 4), .values = x},
-                            {.shape = LIGHT_SHAPE(3), .values = x},
-                            {.shape = LIGHT_SHAPE(4), .values = x}}};
+    op_check check = {.name = "norm",
+                      .apply = apply,
+                      .user = &c,
+                      .count = 3,
+                      .in = {{.shape = LIGHT_SHAPE(3, 4), .values = x},
+                             {.shape = LIGHT_SHAPE(3), .values = x},
+                             {.shape = LIGHT_SHAPE(4), .values = x}}};
 
     (void)state;
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE,
-                  "layer_norm: weight must be floating [4] for an input [3, 4]");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE,
+                   "layer_norm: weight must be floating [4] for an input [3, 4]");
     c.ndim = 3;
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "last 3 dims");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "last 3 dims");
     c = (norm_case){.kind = GROUP, .plain = true, .groups = 3};
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT, "4 channels cannot be cut into 3 groups");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT, "4 channels cannot be cut into 3 groups");
     c = (norm_case){.kind = BATCH_FIXED, .plain = true};
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT, "running_mean and running_var");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT, "running_mean and running_var");
     c = (norm_case){.kind = BATCH, .plain = true};
     check.in[0].shape = LIGHT_SHAPE(1, 4);
-    opcheck_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "more than one value per channel");
+    check_op_fails(&check, LIGHT_F32, LIGHT_ERR_SHAPE, "more than one value per channel");
 }
 
 int main(void)

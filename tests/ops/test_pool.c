@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pooling against plain loops: sizes, ceil_mode, padding, dilation, adaptive windows, both layouts. */
-#include "support/opcheck.h"
+#include "support/op_check.h"
 
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
-
-#include <cmocka.h>
 
 typedef struct pool_case {
     bool max;
@@ -16,9 +10,9 @@ typedef struct pool_case {
     int64_t adaptive[2]; /* 0: not */
 } pool_case;
 
-static light_tensor *apply(light_step *s, light_tensor **in, void *context)
+static light_tensor *apply(light_step *s, light_tensor **in, const void *user)
 {
-    const pool_case *c = context;
+    const pool_case *c = user;
 
     if (c->adaptive[0] && c->max) return light_adaptive_max_pool2d(s, in[0], c->adaptive[0], c->adaptive[1]);
     if (c->adaptive[0]) return light_adaptive_avg_pool2d(s, in[0], c->adaptive[0], c->adaptive[1]);
@@ -80,18 +74,18 @@ static void check_case(pool_case c, int64_t n, int64_t channels, int64_t height,
 
     assert_non_null(x);
     assert_non_null(expected);
-    opcheck_fill_distinct(x, count, (uint64_t)(height * 31 + width));
+    distinct_values(x, count, (uint64_t)(height * 31 + width));
     for (int64_t i = 0; i < results; i++)
         expected[i] = pixel_value(&c, x + i / (out[0] * out[1]) * height * width, size, out,
                                   i / out[1] % out[0], i % out[1]);
-    opcheck check = {.fn = apply,
-                     .context = &c,
-                     .n = 1,
-                     .in = {{.shape = LIGHT_SHAPE(n, channels, height, width),
-                             .values = x,
-                             .grad = true,
-                             .channels_last = true}}};
-    opcheck_all(&check, expected, results);
+    op_check check = {.name = "pool",
+                      .apply = apply,
+                      .user = &c,
+                      .count = 1,
+                      .in = {{.shape = LIGHT_SHAPE(n, channels, height, width), .values = x}},
+                      .out = LIGHT_SHAPE(n, channels, out[0], out[1]),
+                      .expected = expected};
+    check_op(&check);
     free(x);
     free(expected);
 }
@@ -122,9 +116,9 @@ static void numbers_of_channels(void **state)
         check_case((pool_case){.max = true, .p = {.kernel = {2, 2}}}, 1, channels[i], 3, 84 / channels[i]);
 }
 
-static light_tensor *apply_twice(light_step *s, light_tensor **in, void *context)
+static light_tensor *apply_twice(light_step *s, light_tensor **in, const void *user)
 {
-    return light_add(s, apply(s, in, context), light_mul_scalar(s, apply(s, in, context), 2));
+    return light_add(s, apply(s, in, user), light_mul_scalar(s, apply(s, in, user), 2));
 }
 
 static void gradients_add_up(void **state)
@@ -132,17 +126,19 @@ static void gradients_add_up(void **state)
     double x[2 * 3 * 4 * 5], expected[2 * 3 * 2 * 2];
     pool_case c = {.max = true, .p = {.kernel = {2, 2}}};
     const int64_t size[2] = {4, 5}, out[2] = {2, 2};
-    opcheck check = {
-        .fn = apply_twice,
-        .context = &c,
-        .n = 1,
-        .in = {{.shape = LIGHT_SHAPE(2, 3, 4, 5), .values = x, .grad = true, .channels_last = true}}};
+    op_check check = {.name = "pool",
+                      .apply = apply_twice,
+                      .user = &c,
+                      .count = 1,
+                      .in = {{.shape = LIGHT_SHAPE(2, 3, 4, 5), .values = x}},
+                      .out = LIGHT_SHAPE(2, 3, 2, 2),
+                      .expected = expected};
 
     (void)state;
-    opcheck_fill_distinct(x, 120, 2);
+    distinct_values(x, 120, 2);
     for (int i = 0; i < 24; i++)
         expected[i] = 3 * pixel_value(&c, x + i / 4 * 20, size, out, i / 2 % 2, i % 2);
-    opcheck_all(&check, expected, 24);
+    check_op(&check);
 }
 
 static void ceil_mode(void **state)
@@ -203,38 +199,45 @@ static void not_a_number_wins(void **state)
 {
     double x[] = {1, NAN, 3, 4, 5, 6, 7, 8}, expected[] = {NAN, 8};
     pool_case c = {.max = true, .p = {.kernel = {2, 2}}};
-    opcheck check = {
-        .fn = apply, .context = &c, .n = 1, .in = {{.shape = LIGHT_SHAPE(1, 2, 2, 2), .values = x}}};
+    op_check check = {.name = "pool",
+                      .apply = apply,
+                      .user = &c,
+                      .count = 1,
+                      .in = {{.shape = LIGHT_SHAPE(1, 2, 2, 2), .values = x}},
+                      .out = LIGHT_SHAPE(1, 2, 1, 1),
+                      .expected = expected,
+                      .no_grad = true};
 
     (void)state;
-    opcheck_values(&check, expected, 2);
-    check.in[0].channels_last = true;
-    opcheck_values(&check, expected, 2);
+    check_op(&check);
 }
 
-static light_tensor *apply_transposed(light_step *s, light_tensor **in, void *context)
+static light_tensor *apply_transposed(light_step *s, light_tensor **in, const void *user)
 {
     light_tensor *x = light_permute(s, in[0], LIGHT_DIMS(0, 1, 3, 2));
 
-    return apply(s, &x, context);
+    return apply(s, &x, user);
 }
 
 static void strided_input(void **state)
 {
     double x[24], expected[4];
     pool_case c = {.max = true, .p = {.kernel = {2, 2}}};
-    opcheck check = {.fn = apply_transposed,
-                     .context = &c,
-                     .n = 1,
-                     .in = {{.shape = LIGHT_SHAPE(1, 2, 4, 3), .values = x, .grad = true}}};
+    op_check check = {.name = "pool",
+                      .apply = apply_transposed,
+                      .user = &c,
+                      .count = 1,
+                      .in = {{.shape = LIGHT_SHAPE(1, 2, 4, 3), .values = x}},
+                      .out = LIGHT_SHAPE(1, 2, 1, 2),
+                      .expected = expected};
 
     (void)state;
-    opcheck_fill_distinct(x, 24, 1);
+    distinct_values(x, 24, 1);
     for (int i = 0; i < 4; i++) { /* plane i / 2 is 3 x 4 after the exchange: one row of two windows */
         const double *p = x + i / 2 * 12 + i % 2 * 6;
         expected[i] = fmax(fmax(p[0], p[1]), fmax(p[3], p[4]));
     }
-    opcheck_all(&check, expected, 4);
+    check_op(&check);
 }
 
 static void same_bits_for_all_threads(void **state)
@@ -245,17 +248,18 @@ static void same_bits_for_all_threads(void **state)
 
     (void)state;
     assert_non_null(x);
-    opcheck_fill_rough(x, n, 4);
+    rough_values(x, n, 4);
     for (int max = 0; max < 3; max++) { /* 2: windows side by side */
         for (int last = 0; last < 2; last++) {
             pool_case c = {.max = max > 0, .p = max < 2 ? p : (light_pool2d_params){.kernel = {2, 2}}};
-            opcheck check = {
-                .fn = apply,
-                .context = &c,
-                .n = 1,
-                .in = {
-                    {.shape = LIGHT_SHAPE(3, 40, 20, 22), .values = x, .grad = true, .channels_last = last}}};
-            opcheck_threads(&check);
+            op_check check = {.name = "pool",
+                              .apply = apply,
+                              .user = &c,
+                              .count = 1,
+                              .in = {{.shape = LIGHT_SHAPE(3, 40, 20, 22), .values = x}},
+                              .layouts = 1u << (last ? OP_CHANNELS_LAST : OP_ROW_MAJOR),
+                              .out = LIGHT_SHAPE(3, 40, 10, 11)};
+            check_op_threads(&check);
         }
     }
     free(x);
@@ -264,9 +268,10 @@ static void same_bits_for_all_threads(void **state)
 static void fails(pool_case c, light_shape shape, light_status status, const char *text)
 {
     double x[64] = {0};
-    opcheck check = {.fn = apply, .context = &c, .n = 1, .in = {{.shape = shape, .values = x}}};
+    op_check check = {
+        .name = "pool", .apply = apply, .user = &c, .count = 1, .in = {{.shape = shape, .values = x}}};
 
-    opcheck_fails(&check, LIGHT_F32, status, text);
+    check_op_fails(&check, LIGHT_F32, status, text);
 }
 
 static void wrong_arguments(void **state)

@@ -135,19 +135,18 @@ static void agrees_with_philox(void **state)
     const uint32_t key[2] = {(uint32_t)rng[0], (uint32_t)(rng[0] >> 32)};
     static float x[4096], u[4096];
     (void)state;
-    light_step *s = new_step();
-    light_device *cpu;
+    light_device *device = test_device();
+    const light_kernel random = device->backend->kernels[LIGHT_KERNEL_RANDOM];
     light_tensor *t;
-    assert_int_equal(light_device_get("cpu", &cpu), LIGHT_OK);
-    assert_int_equal(light_tensor_wrap(&t, LIGHT_SHAPE(4096), LIGHT_F32, x), LIGHT_OK);
+    assert_int_equal(light_tensor_new(&t, LIGHT_SHAPE(4096), LIGHT_F32, device), LIGHT_OK);
     const light_random_attrs normal_attrs = {LIGHT_RANDOM_NORMAL, 0, 1},
                              uniform_attrs = {LIGHT_RANDOM_UNIFORM, 0, 1};
-    const light_kernel_args args = {.device = cpu, .out = {t}, .attrs = &normal_attrs, .rng = rng};
-    assert_int_equal(cpu->backend->kernels[LIGHT_KERNEL_RANDOM](&args), LIGHT_OK);
-    light_tensor_free(t);
-    assert_int_equal(light_tensor_wrap(&t, LIGHT_SHAPE(4096), LIGHT_F32, u), LIGHT_OK);
-    const light_kernel_args more = {.device = cpu, .out = {t}, .attrs = &uniform_attrs, .rng = rng};
-    assert_int_equal(cpu->backend->kernels[LIGHT_KERNEL_RANDOM](&more), LIGHT_OK);
+    const light_kernel_args args = {.device = device, .out = {t}, .attrs = &normal_attrs, .rng = rng};
+    assert_int_equal(random(&args), LIGHT_OK);
+    assert_int_equal(light_tensor_read(t, LIGHT_F32, x, sizeof x), LIGHT_OK);
+    const light_kernel_args more = {.device = device, .out = {t}, .attrs = &uniform_attrs, .rng = rng};
+    assert_int_equal(random(&more), LIGHT_OK);
+    assert_int_equal(light_tensor_read(t, LIGHT_F32, u, sizeof u), LIGHT_OK);
     light_tensor_free(t);
     for (int i = 0; i < 4096; i += 4) {
         uint32_t bits[4];
@@ -160,7 +159,6 @@ static void agrees_with_philox(void **state)
             assert_true(u[i + k] == light_uniform(bits[k]));
         }
     }
-    light_step_free(s);
 }
 
 static void constants_and_ranges(void **state)

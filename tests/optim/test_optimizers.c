@@ -330,9 +330,10 @@ static void test_the_factor_scales_gradients(void **state)
     (void)state;
     net *m = make(LIGHT_F32);
     double before[MOST], after[MOST];
-    float half = 0.5F;
+    const float half = 0.5F;
     light_tensor *factor;
-    assert_int_equal(light_tensor_wrap(&factor, LIGHT_SCALAR, LIGHT_F32, &half), LIGHT_OK);
+    assert_int_equal(light_tensor_new(&factor, LIGHT_SCALAR, LIGHT_F32, NULL), LIGHT_OK);
+    assert_int_equal(light_tensor_write(factor, LIGHT_F32, &half, sizeof half), LIGHT_OK);
     light_optimizer *opt = light_sgd(light_parameters(&m->base), .lr = 0.25);
     set_grads(m, 0);
     read(m->c, before);

@@ -174,9 +174,9 @@ typedef struct light_sdpa_params {
     double dropout_p; /* in train mode */
 } light_sdpa_params;
 /* q [.., heads, T, d], k and v [.., kv_heads, S, d] with heads a multiple of kv_heads (grouped heads). mask: NULL, bool
- * (true takes part) or floating (added, and without a gradient of its own), broadcast to [.., heads, T, S]. causal: the
- * last query sees all keys, so query t sees keys up to t + S - T (with T = S as in PyTorch, whose triangle begins at the
- * first key otherwise). A row with nothing to attend to gives 0. */
+ * (true takes part) or floating (added), broadcast to [.., heads, T, S]. causal: the last query sees all keys, so query t
+ * sees keys up to t + S - T (with T = S as in PyTorch, whose triangle begins at the first key otherwise). A row with
+ * nothing to attend to gives 0. */
 LIGHT_API light_tensor *light_scaled_dot_product_attention(light_step *s, light_tensor *q, light_tensor *k,
                                                            light_tensor *v, light_tensor *mask,
                                                            light_sdpa_params params);

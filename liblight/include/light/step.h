@@ -19,7 +19,7 @@
 #include <light/tensor.h>
 
 typedef struct light_step_options {
-    light_device *device; /* default: the CPU */
+    light_device *device; /* default: light_default_device */
     uint64_t seed;        /* of dropout and the random operations */
     bool inference;       /* records no tape */
 } light_step_options;

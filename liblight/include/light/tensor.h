@@ -66,6 +66,11 @@ LIGHT_API char *light_shape_format(light_shape shape, char *text, size_t bytes);
 LIGHT_API light_status light_device_get(const char *name, light_device **device);
 LIGHT_API const char *light_device_name(const light_device *device);
 
+/* The device of tensors, steps and modules that are made without one, for the whole process: the CPU, or what it was set
+ * to (NULL: the CPU again). Setting returns what it was; what exists already stays where it is. */
+LIGHT_API light_device *light_default_device(void);
+LIGHT_API light_device *light_set_default_device(light_device *device);
+
 /* ---- asking a tensor ---------------------------------------------------- */
 
 LIGHT_API int light_ndim(const light_tensor *t);
@@ -90,10 +95,10 @@ LIGHT_API light_status light_item(const light_tensor *t, double *value);
 
 /* ---- tensors with an owner ---------------------------------------------- */
 
-/* A zeroed tensor that the caller frees. */
+/* A zeroed tensor that the caller frees. device NULL: the default one. */
 LIGHT_API light_status light_tensor_new(light_tensor **out, light_shape shape, light_dtype dtype,
                                         light_device *device);
-/* A tensor over the caller's host memory, row-major, which must outlive it. */
+/* A tensor on the CPU over the caller's host memory, row-major, which must outlive it. */
 LIGHT_API light_status light_tensor_wrap(light_tensor **out, light_shape shape, light_dtype dtype,
                                          void *data);
 /* A copy of `t`, which may belong to a step, for the caller to free. */

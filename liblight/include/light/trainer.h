@@ -16,7 +16,7 @@
 /* Zero means the default; where zero itself is meant, write LIGHT_ZERO_COUNT. Limits are text, as on the command line, because 1 and 1.0 differ: "10" is ten batches,
  * "0.25" a quarter, "1.0" all, "0" none. */
 typedef struct light_trainer_options {
-    const char *accelerator; /* "auto", "cpu", "cuda" */
+    const char *accelerator; /* "auto" (light_default_device), "cpu", "cuda" */
     const char *devices;     /* "auto", a number */
     const char *strategy;    /* "auto": single */
     const char *precision;   /* "32-true", "64-true", "bf16-mixed" */
