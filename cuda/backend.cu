@@ -8,19 +8,20 @@ namespace light
 {
 
 /* Arrays of kernels, one for each file of cuda/. */
-#define KERNEL_ARRAYS(X) \
-    X(conv2d_kernels) \
-    X(copy_kernels) \
-    X(elementwise_binary_kernels) \
-    X(elementwise_unary_kernels) \
-    X(embedding_kernels) \
-    X(flat_kernels) \
-    X(index_kernels) \
-    X(matmul_kernels) \
-    X(norm_channels_kernels) \
-    X(norm_rows_kernels) \
-    X(optimizer_kernels) \
-    X(pool_kernels) \
+#define KERNEL_ARRAYS(X)                                                                                     \
+    X(attention_kernels)                                                                                     \
+    X(conv2d_kernels)                                                                                        \
+    X(copy_kernels)                                                                                          \
+    X(elementwise_binary_kernels)                                                                            \
+    X(elementwise_unary_kernels)                                                                             \
+    X(embedding_kernels)                                                                                     \
+    X(flat_kernels)                                                                                          \
+    X(index_kernels)                                                                                         \
+    X(matmul_kernels)                                                                                        \
+    X(norm_channels_kernels)                                                                                 \
+    X(norm_rows_kernels)                                                                                     \
+    X(optimizer_kernels)                                                                                     \
+    X(pool_kernels)                                                                                          \
     X(rope_kernels)
 
 #define DECLARE(name) extern const kernel_entry name[];

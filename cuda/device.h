@@ -98,6 +98,13 @@ light_status recorded_numbers(const light_device *device, const double **numbers
 
 /* ---- kernels ------------------------------------------------------------------ */
 
+/* Declares `name` as the block's dynamic shared memory, whose size the launch tells. */
+#ifndef LIGHT_DYNAMIC_SHARED
+#define LIGHT_DYNAMIC_SHARED(T, name)                                                                        \
+    extern __shared__ __align__(16) unsigned char light_shared[];                                            \
+    T *name = (T *)light_shared
+#endif
+
 /* The backend's kernels: each file of cuda/ has an array of them, ended by a NULL (backend.cu puts them together). */
 struct kernel_entry {
     light_kernel_id id;

@@ -1,0 +1,571 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attention on tensor cores: bf16 and f16, heads of up to 128 numbers, without mask and dropout.
+ *
+ * T. Dao: FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning. 2023.
+ *
+ * Forward. A block owns 128 queries of one head, each of its 4 warps 32 of them. It goes over the keys it sees, 64 at a
+ * time (128 where d is 64), and makes S = Q K^T, P = exp(S - max), O += P V. Scores stay in the registers of the warp that
+ * made them: the C fragments of S are rounded in pairs to the A fragments of P (mma.cuh). With 32 queries a warp uses each
+ * fragment of K and V twice, so that shared memory keeps up with the tensor cores. Tiles come by cp.async in the order
+ * K0 V0 K1 V1 .. into a ring of three: one is worked on while the next two are on their way, and the barrier before the
+ * use of a tile also says that the one before it is free. Two blocks run on a multiprocessor: one does its
+ * exponentials while the other multiplies.
+ *
+ * Backward. With L the logarithm of the sum that the forward pass kept, and delta the sum of gy y over each row,
+ *
+ *     P = exp(S - L),  dP = gY V^T,  dS = P (dP - delta),  gQ = scale dS K,  gK = scale dS^T Q,  gV = P^T gY.
+ *
+ * One kernel does either side. A block owns 128 rows x1, x2 (16 a warp): queries and gY for gQ, or keys and values for gK
+ * and gV, and the rows y1, y2 of the other side pass by in tiles of 64, double buffered. It makes X1 Y1^T, which is S or
+ * its transpose, and X2 Y2^T, which is dP or its transpose, in the warp's registers, from there G1 += dS Y1 and, for keys,
+ * G2 += P Y2. S and dP are thus made twice, which is 7 products instead of 5, but nothing is added up in memory: gQ needs
+ * no atomics, and a step has the same bits every time.
+ *
+ * Order. Each sum belongs to one warp, which adds tiles in ascending order, for keys head after head of those that share
+ * them; within a tile the instruction's own order holds, which is fixed. Nothing depends on which warp is faster.
+ *
+ * Shared memory. A row of a tile is D numbers, D / 8 chunks of 16 bytes; chunk c of row r lies at chunk c ^ (r % 8). Eight
+ * neighbouring rows of one column of chunks, which is what ldmatrix reads at once, lie in eight different groups of banks,
+ * and so do the chunks of one row, which is what a copy writes. Narrower heads are filled up with zeros in shared
+ * memory, as are rows beyond the last. */
+#include "cuda/attention.cuh"
+#include "cuda/mma.cuh"
+
+#include <math.h>
+
+namespace light
+{
+
+/* ---- tiles in shared memory ------------------------------------------------------ */
+
+enum { CHUNK = 16 /* bytes */ };
+
+template <int D> __device__ inline int chunk_place(int row, int chunk)
+{
+    return row * (D * 2) + (chunk ^ (row & 7)) * CHUNK;
+}
+
+template <int D> constexpr int tile_bytes(int rows)
+{
+    return rows * D * 2;
+}
+
+/* Starts the copy of ROWS rows, `count` of them there and `width` numbers wide. */
+template <int D, int ROWS, int THREADS, class T>
+__device__ inline void copy_tile(shared_at tile, const T *from, int64_t stride, int count, int width)
+{
+    enum { ACROSS = D / 8, DOWN = THREADS / ACROSS };
+    static_assert(DOWN % 8 == 0 && ROWS % DOWN == 0, "a thread's rows all lie alike");
+    int chunk = threadIdx.x % ACROSS, row = threadIdx.x / ACROSS;
+    shared_at to = tile + chunk_place<D>(row, chunk);
+    from += row * stride + chunk * 8;
+#pragma unroll
+    for (int i = 0; i < ROWS; i += DOWN) {
+        copy_16(to + i * (D * 2), from, row + i < count && chunk * 8 < width);
+        from += DOWN * stride;
+    }
+}
+
+/* c[m][n] += X Y^T: 16 rows of x for each m, 8 rows of y for each n. */
+template <class T, int D, int M, int N>
+__device__ inline void rows_by_rows(float (&c)[M][N][4], shared_at x, shared_at y)
+{
+    int lane = threadIdx.x % 32;
+    int x_row = lane % 16, x_chunk = lane / 16, y_row = lane % 8 + lane / 16 * 8, y_chunk = lane / 8 % 2;
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        uint32_t a[M][4];
+        shared_at x_at = x + chunk_place<D>(x_row, 2 * k + x_chunk);
+        shared_at y_at = y + chunk_place<D>(y_row, 2 * k + y_chunk);
+#pragma unroll
+        for (int m = 0; m < M; m++) load_matrices(a[m], x_at + m * tile_bytes<D>(16));
+#pragma unroll
+        for (int n = 0; n < N; n += 2) {
+            uint32_t b[4];
+            load_matrices(b, y_at + n * tile_bytes<D>(8));
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                mma<T>(c[m][n], a[m], b[0], b[1]);
+                mma<T>(c[m][n + 1], a[m], b[2], b[3]);
+            }
+        }
+    }
+}
+
+/* c[m] += W Y: w[m] are 16 rows of weights for the 16 K rows of y. */
+template <class T, int D, int M, int K>
+__device__ inline void weights_by_rows(float (&c)[M][D / 8][4], const uint32_t (&w)[M][K][4], shared_at y)
+{
+    int row = threadIdx.x % 16, chunk = threadIdx.x % 32 / 16;
+#pragma unroll
+    for (int k = 0; k < K; k++)
+#pragma unroll
+        for (int n = 0; n < D / 8; n += 2) {
+            uint32_t b[4];
+            load_matrices_transposed(b, y + chunk_place<D>(row, n + chunk) + k * tile_bytes<D>(16));
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                mma<T>(c[m][n], w[m][k], b[0], b[1]);
+                mma<T>(c[m][n + 1], w[m][k], b[2], b[3]);
+            }
+        }
+}
+
+/* Rounds C fragments, two of them beside each other to an A fragment. */
+template <class T, int M, int N>
+__device__ inline void round_weights(uint32_t (&w)[M][N / 2][4], const float (&c)[M][N][4])
+{
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            w[m][n / 2][n % 2 * 2] = two<T>(c[m][n][0], c[m][n][1]);
+            w[m][n / 2][n % 2 * 2 + 1] = two<T>(c[m][n][2], c[m][n][3]);
+        }
+}
+
+/* Calls f(m, n, i, row, column) for the lane's numbers of C fragments. */
+template <int M, int N, class F> __device__ inline void each_number(F f)
+{
+    int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) f(m, n, i, m * 16 + row + i / 2 * 8, n * 8 + column + i % 2);
+}
+
+/* Stores, or adds, rows of results times `factor`. */
+template <class T, int D, int M>
+__device__ inline void put_rows(T *y, int64_t stride, int count, int width, const float (&c)[M][D / 8][4],
+                                float factor, bool accumulate)
+{
+    int first = threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int row = m * 16 + half * 8 + first;
+            if (row >= count) continue;
+            T *to = y + row * stride + column;
+#pragma unroll
+            for (int n = 0; n < D / 8; n++) {
+                if (n * 8 >= width) continue;
+                float low = c[m][n][2 * half] * factor, high = c[m][n][2 * half + 1] * factor;
+                uint32_t *place = (uint32_t *)(to + n * 8);
+                if (accumulate) {
+                    uint32_t old = *place;
+                    low += widen(T{(uint16_t)old});
+                    high += widen(T{(uint16_t)(old >> 16)});
+                }
+                *place = two<T>(low, high);
+            }
+        }
+}
+
+/* ---- forward --------------------------------------------------------------------- */
+
+enum { QUERIES = 128, FORWARD_THREADS = 128, RING = 3 };
+
+constexpr int forward_keys(int d)
+{
+    return d == 64 ? 128 : 64;
+}
+
+template <int D> constexpr int forward_shared()
+{
+    return tile_bytes<D>(QUERIES) + RING * tile_bytes<D>(forward_keys(D));
+}
+
+/* Running maximum and, of the lane's own columns, the sum of weights for the lane's rows: g and g + 8 of each 16. */
+struct row_sums {
+    float max[2][2], sum[2][2];
+};
+
+/* Scores become weights 2^(scale (score - max)), and what was summed before is brought to the new maximum. */
+template <int N, int D>
+__device__ inline void weigh(row_sums &r, float (&scores)[2][N][4], float (&out)[2][D / 8][4], float scale)
+{
+#pragma unroll
+    for (int m = 0; m < 2; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float max = r.max[m][half], sum = 0;
+#pragma unroll
+            for (int n = 0; n < N; n++)
+                max = fmaxf(max, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
+            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 1));
+            max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
+            float base = max == -INFINITY ? 0 : max * scale; /* nothing seen yet: all weights are 0 */
+            float shrink = exp2_fast(r.max[m][half] * scale - base);
+            r.max[m][half] = max;
+#pragma unroll
+            for (int n = 0; n < N; n++)
+#pragma unroll
+                for (int i = 2 * half; i < 2 * half + 2; i++) {
+                    scores[m][n][i] = exp2_fast(scores[m][n][i] * scale - base);
+                    sum += scores[m][n][i];
+                }
+            r.sum[m][half] = r.sum[m][half] * shrink + sum;
+#pragma unroll
+            for (int n = 0; n < D / 8; n++) {
+                out[m][n][2 * half] *= shrink;
+                out[m][n][2 * half + 1] *= shrink;
+            }
+        }
+}
+
+/* Divides by the sums and notes their logarithms. */
+template <int D>
+__device__ inline void finish_rows(row_sums &r, float (&out)[2][D / 8][4], float scale, float *lse, int count)
+{
+#pragma unroll
+    for (int m = 0; m < 2; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float sum = r.sum[m][half];
+            int row = m * 16 + half * 8 + threadIdx.x % 32 / 4;
+            sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+            sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+            float factor = sum == 0 ? 0 : 1 / sum;
+#pragma unroll
+            for (int n = 0; n < D / 8; n++) {
+                out[m][n][2 * half] *= factor;
+                out[m][n][2 * half + 1] *= factor;
+            }
+            if (threadIdx.x % 4 == 0 && row < count)
+                lse[row] = sum == 0 ? 0 : (r.max[m][half] * scale + log2f(sum)) * (float)M_LN2;
+        }
+}
+
+template <class T, int D> __global__ void __launch_bounds__(FORWARD_THREADS, 2) forward_kernel(attention a)
+{
+    enum { KEYS = forward_keys(D), N = KEYS / 8 };
+    LIGHT_DYNAMIC_SHARED(unsigned char, room);
+    int tiles = (a.queries + QUERIES - 1) / QUERIES, head = blockIdx.x / tiles;
+    int b = head / a.heads, h = head % a.heads, group = h / (a.heads / a.kv_heads);
+    int t0 = (tiles - 1 - (int)(blockIdx.x % tiles)) * QUERIES; /* those that see most keys come first */
+    int warp_t0 = t0 + threadIdx.x / 32 * 32, ahead = a.keys - a.queries;
+    int count = (visible_end(a, t0 + QUERIES) + KEYS - 1) / KEYS;
+    shared_at q = shared_address(room), ring = q + tile_bytes<D>(QUERIES);
+    shared_at own = q + threadIdx.x / 32 * tile_bytes<D>(32);
+    float scale = (float)(a.scale * M_LOG2E), out[2][D / 8][4] = {};
+    row_sums r = {{{-INFINITY, -INFINITY}, {-INFINITY, -INFINITY}}, {}};
+
+    /* Tile i of the ring's order: keys of block i / 2, or its values. */
+    auto fetch = [&](int i) {
+        int s0 = i / 2 * KEYS;
+        const rows &from = i % 2 ? a.v : a.k;
+        if (i < 2 * count)
+            copy_tile<D, KEYS, FORWARD_THREADS>(ring + i % RING * tile_bytes<D>(KEYS),
+                                                row_of<const T>(from, b, group, s0), from.row, a.keys - s0,
+                                                a.width);
+        copies_together();
+    };
+    /* Tile i is there and all are done with tile i - 1, whose place tile i + 2 takes. */
+    auto next_tile = [&](int i) {
+        wait_for_copies<1>();
+        __syncthreads();
+        fetch(i + 2);
+        return ring + i % RING * tile_bytes<D>(KEYS);
+    };
+
+    copy_tile<D, QUERIES, FORWARD_THREADS>(q, row_of<const T>(a.q, b, h, t0), a.q.row, a.queries - t0,
+                                           a.width);
+    fetch(0);
+    fetch(1);
+    for (int block = 0; block < count; block++) {
+        int s0 = block * KEYS;
+        bool sees = !a.causal || s0 <= warp_t0 + 31 + ahead;
+        uint32_t weights[2][N / 2][4];
+        shared_at k = next_tile(2 * block);
+        if (sees) {
+            float scores[2][N][4] = {};
+            rows_by_rows<T, D>(scores, own, k);
+            if (s0 + KEYS > a.keys || (a.causal && s0 + KEYS - 1 > warp_t0 + ahead))
+                each_number<2, N>([&](int m, int n, int i, int row, int column) {
+                    if (hidden(a, warp_t0 + row, s0 + column)) scores[m][n][i] = -INFINITY;
+                });
+            weigh<N, D>(r, scores, out, scale);
+            round_weights<T>(weights, scores);
+        }
+        shared_at v = next_tile(2 * block + 1);
+        if (sees) weights_by_rows<T, D>(out, weights, v);
+    }
+    wait_for_copies<0>();
+    float *lse = (float *)a.lse + ((int64_t)b * a.heads + h) * a.queries + warp_t0;
+    finish_rows<D>(r, out, scale, lse, a.queries - warp_t0);
+    put_rows<T, D>(row_of<T>(a.y, b, h, warp_t0), a.y.row, a.queries - warp_t0, a.width, out, 1, false);
+}
+
+/* ---- backward -------------------------------------------------------------------- */
+
+enum { OWN = 128, OTHER = 64, BACKWARD_THREADS = 256, N_OTHER = OTHER / 8 };
+
+/* L, in units of log 2, and delta of the rows of one head, filled up to whole tiles of queries. */
+struct row_terms {
+    float *lse, *delta;
+    int64_t each; /* rows of a head with what fills it up */
+};
+
+/* Rows that fill up have an infinite L: all their weights are 0. Half a warp a row. */
+template <class T> __global__ void __launch_bounds__(256) terms_kernel(attention a, row_terms terms)
+{
+    int64_t count = (int64_t)a.batch * a.heads * terms.each;
+    int lane = threadIdx.x % 16;
+    for (int64_t first = (int64_t)blockIdx.x * 16; first < count; first += (int64_t)gridDim.x * 16) {
+        int64_t i = first + threadIdx.x / 16, head = i / terms.each, t = i % terms.each;
+        bool there = i < count && t < a.queries;
+        float sum = 0;
+        if (there && lane * 8 < a.width) {
+            int b = (int)(head / a.heads), h = (int)(head % a.heads);
+            pack<T> y = load_pack(row_of<const T>(a.y, b, h, t) + lane * 8);
+            pack<T> gy = load_pack(row_of<const T>(a.gy, b, h, t) + lane * 8);
+#pragma unroll
+            for (int k = 0; k < 8; k++) sum += widen(y.at[k]) * widen(gy.at[k]);
+        }
+#pragma unroll
+        for (int step = 8; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+        if (lane == 0 && i < count) {
+            const float *lse = (const float *)a.lse + head * a.queries;
+            terms.lse[i] = there ? lse[t] * (float)M_LOG2E : INFINITY;
+            terms.delta[i] = there ? sum : 0;
+        }
+    }
+}
+
+/* Tiles of the other side: y1, y2 and, where its rows are queries, their terms. */
+template <int D> constexpr int stage_bytes()
+{
+    return 2 * tile_bytes<D>(OTHER) + 2 * OTHER * (int)sizeof(float);
+}
+
+template <int D> constexpr int backward_shared()
+{
+    return 2 * tile_bytes<D>(OWN) + 2 * stage_bytes<D>();
+}
+
+/* What a block of the backward kernel owns and what passes by. */
+template <bool KEYS> struct side {
+    int b, h, row0;         /* own head, of keys or of queries, and own first row */
+    int first, each, count; /* first tile of the other side, tiles of a head, tiles of all heads */
+    int share;
+
+    __device__ explicit side(const attention &a)
+    {
+        int own = KEYS ? a.keys : a.queries, heads = KEYS ? a.kv_heads : a.heads;
+        int tiles = (own + OWN - 1) / OWN, head = blockIdx.x / tiles, tile = blockIdx.x % tiles;
+        b = head / heads;
+        h = head % heads;
+        row0 = (KEYS ? tile : tiles - 1 - tile) * OWN; /* with causal masks the longest work comes first */
+        share = a.heads / a.kv_heads;
+        first = KEYS ? first_query(a, row0) / OTHER : 0;
+        int end = KEYS ? a.queries : visible_end(a, row0 + OWN);
+        each = (end + OTHER - 1) / OTHER - first;
+        if (each < 0) each = 0;
+        count = KEYS ? each * share : each;
+    }
+    /* Head and first row of the ith tile that passes by. */
+    __device__ int other_head(int i) const
+    {
+        return KEYS ? h * share + i / each : h / share;
+    }
+    __device__ int other_row(int i) const
+    {
+        return (first + i % each) * OTHER;
+    }
+};
+
+/* Whether any of a warp's 16 rows has to do with a tile of the other side, and whether all have with all of it. */
+template <bool KEYS> __device__ inline bool meets(const attention &a, int own, int other)
+{
+    int ahead = a.keys - a.queries;
+    return !a.causal || (KEYS ? own <= other + OTHER - 1 + ahead : other <= own + 15 + ahead);
+}
+template <bool KEYS> __device__ inline bool meets_wholly(const attention &a, int own, int other)
+{
+    int ahead = a.keys - a.queries;
+    if (!KEYS && other + OTHER > a.keys) return false;
+    return !a.causal || (KEYS ? own + 15 <= other + ahead : other + OTHER - 1 <= own + ahead);
+}
+
+/* Scores become weights, and products of gy and v become slopes. `terms`: L and delta of the tile's columns, when those
+ * are the queries; else the lane's two rows have them. */
+template <bool KEYS>
+__device__ inline void make_slopes(float (&scores)[1][N_OTHER][4], float (&slopes)[1][N_OTHER][4],
+                                   const float *terms, const float (&own_lse)[2], const float (&own_delta)[2],
+                                   float scale)
+{
+#pragma unroll
+    for (int n = 0; n < N_OTHER; n++) {
+        float2 lse = {}, delta = {};
+        if (KEYS) {
+            lse = *(const float2 *)(terms + n * 8 + threadIdx.x % 4 * 2);
+            delta = *(const float2 *)(terms + OTHER + n * 8 + threadIdx.x % 4 * 2);
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float of_lse = KEYS ? (i % 2 ? lse.y : lse.x) : own_lse[i / 2];
+            float of_delta = KEYS ? (i % 2 ? delta.y : delta.x) : own_delta[i / 2];
+            scores[0][n][i] = exp2_fast(scores[0][n][i] * scale - of_lse);
+            slopes[0][n][i] = scores[0][n][i] * (slopes[0][n][i] - of_delta);
+        }
+    }
+}
+
+template <class T, int D, bool KEYS>
+__global__ void __launch_bounds__(BACKWARD_THREADS, 1) backward_kernel(attention a, row_terms terms)
+{
+    LIGHT_DYNAMIC_SHARED(unsigned char, room);
+    const rows &x1 = KEYS ? a.k : a.q, &x2 = KEYS ? a.v : a.gy, &y1 = KEYS ? a.q : a.k,
+               &y2 = KEYS ? a.gy : a.v, &g1 = KEYS ? a.gk : a.gq;
+    const side<KEYS> at(a);
+    int own_count = (KEYS ? a.keys : a.queries) - at.row0, other_count = KEYS ? a.queries : a.keys;
+    int warp = threadIdx.x / 32, warp_row0 = at.row0 + warp * 16;
+    shared_at own1 = shared_address(room), own2 = own1 + tile_bytes<D>(OWN);
+    const int stages = 2 * tile_bytes<D>(OWN); /* where they begin */
+    float scale = (float)(a.scale * M_LOG2E), own_lse[2] = {}, own_delta[2] = {};
+    float sums1[1][D / 8][4] = {}, sums2[1][D / 8][4] = {};
+
+    auto fetch = [&](int i) {
+        shared_at stage = own1 + stages + i % 2 * stage_bytes<D>();
+        if (i < at.count) {
+            int h = at.other_head(i), row = at.other_row(i);
+            copy_tile<D, OTHER, BACKWARD_THREADS>(stage, row_of<const T>(y1, at.b, h, row), y1.row,
+                                                  other_count - row, a.width);
+            copy_tile<D, OTHER, BACKWARD_THREADS>(stage + tile_bytes<D>(OTHER),
+                                                  row_of<const T>(y2, at.b, h, row), y2.row,
+                                                  other_count - row, a.width);
+            if (KEYS && threadIdx.x < 2 * OTHER / 4) { /* four terms a thread */
+                const float *from = threadIdx.x < OTHER / 4 ? terms.lse : terms.delta;
+                from += ((int64_t)at.b * a.heads + h) * terms.each + row + threadIdx.x % (OTHER / 4) * 4;
+                copy_16(stage + 2 * tile_bytes<D>(OTHER) + threadIdx.x * CHUNK, from, true);
+            }
+        }
+        copies_together();
+    };
+
+    copy_tile<D, OWN, BACKWARD_THREADS>(own1, row_of<const T>(x1, at.b, at.h, at.row0), x1.row, own_count,
+                                        a.width);
+    copy_tile<D, OWN, BACKWARD_THREADS>(own2, row_of<const T>(x2, at.b, at.h, at.row0), x2.row, own_count,
+                                        a.width);
+    fetch(0);
+    if (!KEYS) {
+        int64_t first = ((int64_t)at.b * a.heads + at.h) * terms.each + warp_row0 + threadIdx.x % 32 / 4;
+        for (int half = 0; half < 2; half++) {
+            own_lse[half] = terms.lse[first + half * 8];
+            own_delta[half] = terms.delta[first + half * 8];
+        }
+    }
+    own1 += warp * tile_bytes<D>(16);
+    own2 += warp * tile_bytes<D>(16);
+    for (int i = 0; i < at.count; i++) {
+        wait_for_copies<0>();
+        __syncthreads(); /* tile i is there, and all are done with tile i - 1 */
+        fetch(i + 1);
+        int row0 = at.other_row(i), stage = stages + i % 2 * stage_bytes<D>();
+        if (!meets<KEYS>(a, warp_row0, row0)) continue;
+        shared_at tile1 = shared_address(room) + stage, tile2 = tile1 + tile_bytes<D>(OTHER);
+        float scores[1][N_OTHER][4] = {}, slopes[1][N_OTHER][4] = {};
+        uint32_t weights[1][N_OTHER / 2][4];
+        rows_by_rows<T, D>(scores, own1, tile1);
+        if (!meets_wholly<KEYS>(a, warp_row0, row0))
+            each_number<1, N_OTHER>([&](int m, int n, int k, int row, int column) {
+                int own = warp_row0 + row, other = row0 + column;
+                if (hidden(a, KEYS ? other : own, KEYS ? own : other)) scores[m][n][k] = -INFINITY;
+            });
+        rows_by_rows<T, D>(slopes, own2, tile2);
+        make_slopes<KEYS>(scores, slopes, (const float *)(room + stage + 2 * tile_bytes<D>(OTHER)), own_lse,
+                          own_delta, scale);
+        if (KEYS) {
+            round_weights<T>(weights, scores);
+            weights_by_rows<T, D>(sums2, weights, tile2);
+        }
+        round_weights<T>(weights, slopes);
+        weights_by_rows<T, D>(sums1, weights, tile1);
+    }
+    wait_for_copies<0>();
+    int count = own_count - warp * 16;
+    if (g1.data)
+        put_rows<T, D>(row_of<T>(g1, at.b, at.h, warp_row0), g1.row, count, a.width, sums1, (float)a.scale,
+                       a.accumulate >> (KEYS ? 1 : 0) & 1);
+    if (KEYS && a.gv.data)
+        put_rows<T, D>(row_of<T>(a.gv, at.b, at.h, warp_row0), a.gv.row, count, a.width, sums2, 1,
+                       a.accumulate >> 2 & 1);
+}
+
+/* ---- launching --------------------------------------------------------------------- */
+
+/* Calls f with a value of the dtype's type and the tiles' width, as a type. */
+template <class F> static light_status by_form(int dtype, int width, F f)
+{
+    std::integral_constant<int, 64> narrow;
+    std::integral_constant<int, 128> wide;
+    if (dtype == LIGHT_BF16) return width <= 64 ? f(bf16{}, narrow) : f(bf16{}, wide);
+    return width <= 64 ? f(f16{}, narrow) : f(f16{}, wide);
+}
+
+static bool rows_fit(const rows &r)
+{
+    return packs_fit(r.data) && (r.batch | r.head | r.row) % 8 == 0;
+}
+
+bool mma_takes(const light_device *device, const attention &a, int dtype)
+{
+    const rows *const all[] = {&a.q, &a.k, &a.v, &a.y, &a.gy, &a.gq, &a.gk, &a.gv};
+    if (dtype != LIGHT_BF16 && dtype != LIGHT_F16) return false;
+    if (a.mask || a.threshold || !(a.scale > 0) || a.width % 8 || a.width > 128) return false;
+    if (state_of(device)->shared_limit < (size_t)backward_shared<128>()) return false;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (!rows_fit(*all[i])) return false;
+    return true;
+}
+
+static unsigned blocks_of(int batch, int heads, int count, int each)
+{
+    return (unsigned)((int64_t)batch * heads * ((count + each - 1) / each));
+}
+
+light_status mma_forward(const light_device *device, const attention &a, int dtype)
+{
+    return by_form(dtype, a.width, [&](auto type, auto width) {
+        enum { D = decltype(width)::value };
+        return launch(device, forward_kernel<decltype(type), D>,
+                      blocks_of(a.batch, a.heads, a.queries, QUERIES), FORWARD_THREADS, forward_shared<D>(),
+                      a);
+    });
+}
+
+/* Room for the terms of all rows; a block of queries reads those of OWN rows. */
+static light_status terms_room(const light_device *device, const attention &a, row_terms *terms)
+{
+    void *data;
+    terms->each = (a.queries + OWN - 1) / OWN * OWN;
+    size_t count = (size_t)a.batch * (size_t)a.heads * (size_t)terms->each;
+    LIGHT_TRY(scratch(device, 2 * count * sizeof(float), &data));
+    terms->lse = (float *)data;
+    terms->delta = terms->lse + count;
+    return LIGHT_OK;
+}
+
+light_status mma_backward(const light_device *device, const attention &a, int dtype)
+{
+    row_terms terms;
+    LIGHT_TRY(terms_room(device, a, &terms));
+    return by_form(dtype, a.width, [&](auto type, auto width) {
+        using T = decltype(type);
+        enum { D = decltype(width)::value };
+        LIGHT_TRY(launch(device, terms_kernel<T>, blocks_for(device, a.batch * a.heads * terms.each, 16), 256,
+                         0, a, terms));
+        if (a.gq.data)
+            LIGHT_TRY(launch(device, backward_kernel<T, D, false>,
+                             blocks_of(a.batch, a.heads, a.queries, OWN), BACKWARD_THREADS,
+                             backward_shared<D>(), a, terms));
+        if (!a.gk.data && !a.gv.data) return LIGHT_OK;
+        return launch(device, backward_kernel<T, D, true>, blocks_of(a.batch, a.kv_heads, a.keys, OWN),
+                      BACKWARD_THREADS, backward_shared<D>(), a, terms);
+    });
+}
+
+} // namespace light
