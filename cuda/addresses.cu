@@ -113,6 +113,7 @@ light_status commit(light_device *device, void *base, size_t from, size_t to)
     p->offset = from;
     p->bytes = to - from;
     CUresult error = map_piece(device, r, p);
+    if (error == CUDA_ERROR_OUT_OF_MEMORY && give_back_unused(device)) error = map_piece(device, r, p);
     if (error == CUDA_SUCCESS) {
         p->next = r->pieces;
         r->pieces = p;

@@ -8,6 +8,7 @@
 
 #include <cuda_runtime.h> /* in the simulated build: cuda/sim/cuda_runtime.h */
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -52,6 +53,7 @@ struct device_state {
     bool sync_every; /* LIGHT_CUDA_SYNC=1: wait after each launch, so that a fault has its operation's name */
     void *scratch;   /* work memory of kernels on `compute` */
     size_t scratch_bytes;
+    pthread_mutex_t mutex; /* memory and copies may be asked for by any thread, kernels by one at a time */
     pool *memory;
     range *ranges;
     struct transfers *transfers;
@@ -111,8 +113,24 @@ struct kernel_entry {
     light_kernel kernel;
 };
 
+/* The fault that a kernel noted, which is then forgotten. */
+light_status take_fault(const light_device *device);
 /* After a launch: its error, or the fault of an earlier one. */
 light_status launched(const light_device *device, cudaError_t error);
+
+/* Holds the device's mutex while it lives. */
+struct held {
+    device_state *state;
+    explicit held(const light_device *device) : state(state_of(device))
+    {
+        pthread_mutex_lock(&state->mutex);
+    }
+    ~held()
+    {
+        pthread_mutex_unlock(&state->mutex);
+    }
+    held(const held &) = delete;
+};
 
 /* Runs a __global__ function on the compute stream. A grid without blocks is no work. `shared`: bytes of dynamic shared
  * memory. Arguments are converted to the parameters' types. */

@@ -13,6 +13,8 @@ light_status reserve(light_device *device, size_t bytes, void **base)
 light_status commit(light_device *device, void *base, size_t from, size_t to)
 {
     cudaError_t error = sim::commit_range(base, from, to);
+    if (error == cudaErrorMemoryAllocation && give_back_unused(device))
+        error = sim::commit_range(base, from, to);
     return error == cudaErrorMemoryAllocation ? step_too_large(device, from, to)
                                               : cuda_status(device, error, "mapping memory");
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cuda/sim/fiber.h"
 
+#include "cuda/sim/sanitizer.h"
+
 #include <cstdint>
 #include <cstring>
 #include <new>
@@ -11,13 +13,6 @@
 #endif
 #ifdef LIGHT_SIM_UCONTEXT
 #include <ucontext.h>
-#endif
-#ifdef LIGHT_SIM_ASAN
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
-#ifdef LIGHT_SIM_TSAN
-#include <sanitizer/tsan_interface.h>
 #endif
 
 namespace sim
@@ -162,9 +157,7 @@ fiber *new_fiber(void (*entry)())
 
 void restart_fiber(fiber *f, void (*entry)())
 {
-#ifdef LIGHT_SIM_ASAN
-    __asan_unpoison_memory_region(f->bottom, f->size); /* of the frames that are given up */
-#endif
+    ASAN_UNPOISON_MEMORY_REGION(f->bottom, f->size); /* of the frames that are given up */
     prepare(f, entry);
 }
 

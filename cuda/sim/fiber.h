@@ -5,21 +5,6 @@
 
 #include <cstddef>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define LIGHT_SIM_ASAN
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define LIGHT_SIM_ASAN
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define LIGHT_SIM_TSAN
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define LIGHT_SIM_TSAN
-#endif
-#endif
-
 namespace sim
 {
 

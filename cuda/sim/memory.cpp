@@ -4,20 +4,14 @@
  * It lies in zones of reserved addresses whose beginning is memory. That is accessible only while work of the device
  * runs, so a host that follows a device pointer stops at once. Memory without an owner holds NaN; under ASan it is
  * poisoned too, with a gap after every allocation, so that kernels that leave their memory are told where. */
-#include "cuda/sim/fiber.h"
 #include "cuda/sim/runtime.h"
+#include "cuda/sim/sanitizer.h"
 
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <sys/mman.h>
 #include <vector>
-#ifdef LIGHT_SIM_ASAN
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(data, bytes)   ((void)(data), (void)(bytes))
-#define ASAN_UNPOISON_MEMORY_REGION(data, bytes) ((void)(data), (void)(bytes))
-#endif
 
 namespace sim
 {
@@ -26,7 +20,7 @@ namespace sim
 static const size_t HUGE_PAGE = (size_t)2 << 20, GAP = 256;
 
 struct zone {
-    void *mapping; /* of which base is the first huge page */
+    void *mapping;
     size_t mapped;
     char *base;
     size_t bytes, memory; /* addresses; of them memory */
@@ -74,10 +68,10 @@ static zone *zone_of(const void *data)
 
 static cudaError_t new_zone(size_t bytes, bool heap, char **base)
 {
-    size_t mapped = bytes + HUGE_PAGE;
+    size_t mapped = bytes + 2 * HUGE_PAGE; /* there is a gap before and after */
     void *mapping = mmap(nullptr, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapping == MAP_FAILED) return fail(cudaErrorMemoryAllocation, "no %zu MiB of addresses", bytes >> 20);
-    *base = (char *)(((uintptr_t)mapping + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+    *base = (char *)(((uintptr_t)mapping / HUGE_PAGE + 1) * HUGE_PAGE);
     madvise(*base, bytes, MADV_HUGEPAGE);
     zones.push_back({mapping, mapped, *base, bytes, 0, chosen_device(), heap});
     return cudaSuccess;

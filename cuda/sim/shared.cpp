@@ -4,16 +4,13 @@
  * seen when it first runs. */
 #include "cuda/sim/shared.h"
 
-#include "cuda/sim/fiber.h"
 #include "cuda/sim/runtime.h"
+#include "cuda/sim/sanitizer.h"
 
 #include <algorithm>
 #include <cstring>
 #include <link.h>
 #include <map>
-#ifdef LIGHT_SIM_ASAN
-#include <sanitizer/asan_interface.h>
-#endif
 
 namespace sim
 {
@@ -94,10 +91,8 @@ void begin_shared(const void *kernel, size_t bytes)
     bool known = kernel && seen != parts.end();
     run = {kernel, bytes, known, 0, known ? seen->second : part{0, 0}};
     find_storage();
-#ifdef LIGHT_SIM_ASAN
     ASAN_UNPOISON_MEMORY_REGION(room, bytes);
     ASAN_POISON_MEMORY_REGION(room + bytes, sizeof room - bytes);
-#endif
 }
 
 unsigned char *fresh_shared()

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of the simulated device: does it find what it is there to find? Most kernels here are wrong on purpose. */
 #include "cuda/sim/mma.h"
+#include "cuda/sim/sanitizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,7 +11,9 @@
 #include <unistd.h>
 #include <vector>
 
+extern "C" {
 #include <cmocka.h>
+}
 
 using std::vector;
 
@@ -147,15 +151,15 @@ __global__ void last_block(int *y)
 static void test_blocks_come_in_the_order(void **)
 {
     int *y = device_array<int>(1);
-    vector<int> last;
-    for (unsigned o : {0u, 1u, 5u}) {
+    vector<int> seen(12, 0);
+    for (unsigned o = 0; o < 20; o++) {
         sim::order = o;
         assert_int_equal(run(last_block, 12, 1, 0, y), cudaSuccess);
-        last.push_back(host_copy(y, 1)[0]);
+        int last = host_copy(y, 1)[0];
+        if (o < 2) assert_int_equal(last, o ? 0 : 11);
+        seen[(size_t)last]++;
     }
-    assert_int_equal(last[0], 11);
-    assert_int_equal(last[1], 0);
-    assert_in_range(last[2], 1, 10);
+    assert_in_range(std::count(seen.begin(), seen.end(), 0), 0, 6); /* many blocks were the last once */
     cudaFree(y);
 }
 
