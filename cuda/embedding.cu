@@ -44,7 +44,8 @@ static light_status add_uses(const light_kernel_args *args, const row_places &pl
     constexpr int N = pack<T>::size;
     bool add = args->accumulate & 1;
     if (rows_fit(places, gw->data, gy->data, N))
-        return add_rows<O, T, N>(args, LIGHT_KERNEL_EMBEDDING_BACKWARD, &list, places, gw->data, gy->data, add);
+        return add_rows<O, T, N>(args, LIGHT_KERNEL_EMBEDDING_BACKWARD, &list, places, gw->data, gy->data,
+                                 add);
     return add_rows<O, T, 1>(args, LIGHT_KERNEL_EMBEDDING_BACKWARD, &list, places, gw->data, gy->data, add);
 }
 

@@ -58,14 +58,15 @@ light_status run_gather(const light_device *device, const gather_job &job, void 
     const unsigned threads = 256;
     return by_index(index->dtype, [&](auto type) {
         using I = decltype(type);
-        return launch(device, gather_kernel<U, I>, blocks_for(device, job.elements.numel, threads), threads, 0, job,
-                      (U *)y, (const I *)index->data, (const U *)x);
+        return launch(device, gather_kernel<U, I>, blocks_for(device, job.elements.numel, threads), threads,
+                      0, job, (U *)y, (const I *)index->data, (const U *)x);
     });
 }
 
 /* The tensors have one shape, by strides of zero where index or x do not move. */
 inline light_status gather_elements(const light_device *device, light_kernel_id kernel, const light_tensor *y,
-                                    const light_tensor *index, const light_tensor *x, int64_t stride, int64_t limit)
+                                    const light_tensor *index, const light_tensor *x, int64_t stride,
+                                    int64_t limit)
 {
     gather_job job = {walk_of<3>({y, index, x}), stride, limit, state_of(device)->fault_device, (int)kernel};
     size_t size = light_dtype_size((light_dtype)y->dtype);

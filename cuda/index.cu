@@ -28,8 +28,8 @@ static light_status gather(const light_kernel_args *args)
     const light_tensor *x = args->in[0], *index = args->in[1];
     int dim = dim_of(args);
     light_tensor still = still_along(x, index, dim);
-    return gather_elements(args->device, LIGHT_KERNEL_GATHER, args->out[0], index, &still, stride_along(x, dim),
-                           size_along(x, dim));
+    return gather_elements(args->device, LIGHT_KERNEL_GATHER, args->out[0], index, &still,
+                           stride_along(x, dim), size_along(x, dim));
 }
 
 static light_status index_select(const light_kernel_args *args)
@@ -66,8 +66,8 @@ __global__ void scatter_lines_kernel(line_job job, const I *index, const T *src,
 
 /* The key of an element is its offset in out, or `none`. */
 template <class I>
-__global__ void element_keys_kernel(walk<3> elements, const I *index, int64_t stride, int64_t limit, uint32_t none,
-                                    uint32_t *keys, fault *faults)
+__global__ void element_keys_kernel(walk<3> elements, const I *index, int64_t stride, int64_t limit,
+                                    uint32_t none, uint32_t *keys, fault *faults)
 {
     for (int64_t i = first_element(); i < elements.numel; i += grid_stride()) {
         int64_t at[3];
@@ -93,11 +93,13 @@ template <class T, class I> static light_status scatter_lines(const light_kernel
     job.step[2] = stride_along(out, dim);
     job.limit = size_along(out, dim);
     job.faults = state_of(args->device)->fault_device;
-    return launch(args->device, scatter_lines_kernel<T, I>, blocks_for(args->device, job.lines.numel, THREADS),
-                  THREADS, 0, job, (const I *)index->data, (const T *)src->data, (T *)out->data);
+    return launch(args->device, scatter_lines_kernel<T, I>,
+                  blocks_for(args->device, job.lines.numel, THREADS), THREADS, 0, job, (const I *)index->data,
+                  (const T *)src->data, (T *)out->data);
 }
 
-template <class T, class I> static light_status scatter_sorted(const light_kernel_args *args, int dim, int64_t extent)
+template <class T, class I>
+static light_status scatter_sorted(const light_kernel_args *args, int dim, int64_t extent)
 {
     const light_device *device = args->device;
     const light_tensor *src = args->in[0], *index = args->in[1], *out = args->out[0];
@@ -105,10 +107,11 @@ template <class T, class I> static light_status scatter_sorted(const light_kerne
     element_places places = {walk_of<3>({index, src, &still}), (uint32_t)extent};
 
     return add_by_key<T, T, 1>(
-        device, (uint32_t)index->numel, places.limit, places, 1, out->data, src->data, true, [&](uint32_t *keys) {
-            return launch(device, element_keys_kernel<I>, blocks_for(device, index->numel, THREADS), THREADS, 0,
-                          places.elements, (const I *)index->data, stride_along(out, dim), size_along(out, dim),
-                          places.limit, keys, state_of(device)->fault_device);
+        device, (uint32_t)index->numel, places.limit, places, 1, out->data, src->data, true,
+        [&](uint32_t *keys) {
+            return launch(device, element_keys_kernel<I>, blocks_for(device, index->numel, THREADS), THREADS,
+                          0, places.elements, (const I *)index->data, stride_along(out, dim),
+                          size_along(out, dim), places.limit, keys, state_of(device)->fault_device);
         });
 }
 
@@ -176,7 +179,8 @@ static light_status one_hot(const light_kernel_args *args)
 
     if (y->numel == 0) return LIGHT_OK;
     rows.ndim = index->ndim; /* where each row of classes begins */
-    LIGHT_TRY(launched(device, cudaMemsetAsync(y->data, 0, (size_t)y->numel * sizeof(int64_t), stream_of(device))));
+    LIGHT_TRY(
+        launched(device, cudaMemsetAsync(y->data, 0, (size_t)y->numel * sizeof(int64_t), stream_of(device))));
     return by_index(index->dtype, [&](auto type) {
         using I = decltype(type);
         return launch(device, one_hot_kernel<I>, blocks_for(device, index->numel, THREADS), THREADS, 0,

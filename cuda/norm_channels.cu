@@ -24,15 +24,16 @@ struct channel_norm {
     double eps, count; /* elements that share a statistic */
     bool fixed;        /* statistics that do not depend on x */
     bool add;
-    void *units;                   /* moments or sums: [bodies * pieces, channels] */
-    struct channel_sums *totals;   /* of gradients, one a statistic */
+    void *units;                     /* moments or sums: [bodies * pieces, channels] */
+    struct channel_sums *totals;     /* of gradients, one a statistic */
     int64_t channels, groups, width; /* width: channels of a group; batch norm has groups of one channel */
-    int64_t bodies, pieces, tiles; /* block (body, piece, tile); a body is an image, or all of them for batch norm */
-    int64_t visits, piece;         /* packs of a channel in a body, in a piece of it */
-    int64_t body, channel;         /* distances in memory, in elements */
-    int64_t run, jump;             /* visits that are neighbours; from one run to the next */
-    int64_t step_runs, step_rest;  /* what a step of `rows` visits is in runs */
-    unsigned columns, rows;        /* threads of a block: packs side by side, visits */
+    int64_t bodies, pieces,
+        tiles;             /* block (body, piece, tile); a body is an image, or all of them for batch norm */
+    int64_t visits, piece; /* packs of a channel in a body, in a piece of it */
+    int64_t body, channel; /* distances in memory, in elements */
+    int64_t run, jump;     /* visits that are neighbours; from one run to the next */
+    int64_t step_runs, step_rest; /* what a step of `rows` visits is in runs */
+    unsigned columns, rows;       /* threads of a block: packs side by side, visits */
     bool side_by_side;
 };
 
@@ -331,7 +332,8 @@ template <class R> __global__ void finish_sums_kernel(channel_norm job, floats g
 /* Forward: b = rstd w, shift = bias. Backward: gx = rstd (w gy - mean(w gy) - xhat mean(w gy xhat)), the means being over
  * what shares the statistic. */
 template <bool BACKWARD, class R>
-__device__ inline void factors(const channel_norm &job, int64_t statistic, int64_t channel, R *a, R *b, R *shift)
+__device__ inline void factors(const channel_norm &job, int64_t statistic, int64_t channel, R *a, R *b,
+                               R *shift)
 {
     R rstd = ((const R *)job.rstd)[statistic], w = float_at(job.w, channel, R(1));
     *a = *b = rstd * w;
@@ -347,7 +349,8 @@ __device__ inline void factors(const channel_norm &job, int64_t statistic, int64
     *b = (R)(-scale * total.scaled * rstd);
 }
 
-template <class T, int N, bool BACKWARD> __global__ void __launch_bounds__(THREADS) write_kernel(channel_norm job)
+template <class T, int N, bool BACKWARD>
+__global__ void __launch_bounds__(THREADS) write_kernel(channel_norm job)
 {
     using R = real_of<T>;
     using P = neighbours<T, N>;
@@ -450,7 +453,8 @@ static light_status run_forward(const light_kernel_args *args, int64_t groups, d
     constexpr int N = pack<T>::size;
     const light_device *device = args->device;
     const light_tensor *x = args->in[0];
-    floats running_mean = floats_of(batch ? args->in[3] : NULL), running_var = floats_of(batch ? args->in[4] : NULL);
+    floats running_mean = floats_of(batch ? args->in[3] : NULL),
+           running_var = floats_of(batch ? args->in[4] : NULL);
     int lanes = lanes_of<T>(x, NULL, args->out[0]);
     channel_norm job = channels_of(device, x, groups, lanes);
 
@@ -462,20 +466,19 @@ static light_status run_forward(const light_kernel_args *args, int64_t groups, d
     job.rstd = args->out[2]->data;
     job.eps = eps;
     if (batch && !batch->training) {
-        LIGHT_TRY(launch(device, take_running_kernel<R>, blocks_for(device, job.channels, THREADS), THREADS, 0,
-                         job, running_mean, running_var));
+        LIGHT_TRY(launch(device, take_running_kernel<R>, blocks_for(device, job.channels, THREADS), THREADS,
+                         0, job, running_mean, running_var));
     } else {
         size_t bytes = (size_t)(job.bodies * job.pieces * job.channels) * sizeof(channel_moments);
         LIGHT_TRY(scratch(device, bytes, &job.units));
         LIGHT_TRY(launch_units(device, lanes > 1 ? moments_kernel<T, N> : moments_kernel<T, 1>, job));
-        LIGHT_TRY(launch(device, finish_moments_kernel<R>, warp_blocks(job.bodies * job.groups), THREADS, 0, job,
-                         running_mean, running_var, batch ? batch->momentum : 0));
+        LIGHT_TRY(launch(device, finish_moments_kernel<R>, warp_blocks(job.bodies * job.groups), THREADS, 0,
+                         job, running_mean, running_var, batch ? batch->momentum : 0));
     }
     return launch_units(device, lanes > 1 ? write_kernel<T, N, false> : write_kernel<T, 1, false>, job);
 }
 
-template <class T>
-static light_status run_backward(const light_kernel_args *args, int64_t groups, bool fixed)
+template <class T> static light_status run_backward(const light_kernel_args *args, int64_t groups, bool fixed)
 {
     using R = real_of<T>;
     constexpr int N = pack<T>::size;
@@ -497,8 +500,8 @@ static light_status run_backward(const light_kernel_args *args, int64_t groups, 
         LIGHT_TRY(scratch(device, (size_t)(units + statistics) * sizeof(channel_sums), &job.units));
         job.totals = (channel_sums *)job.units + units;
         LIGHT_TRY(launch_units(device, lanes > 1 ? sums_kernel<T, N> : sums_kernel<T, 1>, job));
-        LIGHT_TRY(launch(device, finish_sums_kernel<R>, warp_blocks(job.channels + statistics), THREADS, 0, job, gw,
-                         gb, (int)(args->accumulate >> 1)));
+        LIGHT_TRY(launch(device, finish_sums_kernel<R>, warp_blocks(job.channels + statistics), THREADS, 0,
+                         job, gw, gb, (int)(args->accumulate >> 1)));
     }
     if (!args->out[0]) return LIGHT_OK;
     job.y = args->out[0]->data;

@@ -129,8 +129,7 @@ template <class T, int N, bool BLOCK> __global__ void __launch_bounds__(THREADS)
             load_or(job.w, i * N, R(1), w);
             load_or(job.b, i * N, R(0), b);
 #pragma unroll
-            for (int j = 0; j < N; j++)
-                result.at[j] = to<T>((widen(v[0].at[j]) - mean) * rstd * w[j] + b[j]);
+            for (int j = 0; j < N; j++) result.at[j] = to<T>((widen(v[0].at[j]) - mean) * rstd * w[j] + b[j]);
             y[i] = result;
         });
     }
@@ -214,7 +213,8 @@ __global__ void __launch_bounds__(THREADS) row_backward_kernel(row_norm job)
     }
     if constexpr (SUMS) {
         if (job.parts)
-            store_part<N, BLOCK>(job, gw, gb, BLOCK ? threadIdx.x : threadIdx.x % 32, BLOCK ? blockDim.x : 32);
+            store_part<N, BLOCK>(job, gw, gb, BLOCK ? threadIdx.x : threadIdx.x % 32,
+                                 BLOCK ? blockDim.x : 32);
     }
 }
 
@@ -279,9 +279,9 @@ __global__ void join_parts_kernel(const R *parts, int64_t count, int64_t n, floa
 
 /* How rows are shared out. */
 struct row_plan {
-    bool packed;  /* in packs of 16 bytes, else by element */
-    bool block;   /* a block a row, else a warp */
-    bool whole;   /* rows are held whole */
+    bool packed; /* in packs of 16 bytes, else by element */
+    bool block;  /* a block a row, else a warp */
+    bool whole;  /* rows are held whole */
     int threads;
     int64_t blocks;
 };
@@ -306,8 +306,8 @@ template <class T> static light_status run_forward(const light_device *device, c
 {
     row_plan p = plan_rows<T>(device, job, false);
     constexpr int N = pack<T>::size;
-    auto kernel = p.packed ? p.block ? row_norm_kernel<T, N, true> : row_norm_kernel<T, N, false>
-                  : p.block ? row_norm_kernel<T, 1, true>
+    auto kernel = p.packed  ? p.block ? row_norm_kernel<T, N, true> : row_norm_kernel<T, N, false>
+                   : p.block ? row_norm_kernel<T, 1, true>
                             : row_norm_kernel<T, 1, false>;
     return launch(device, kernel, (unsigned)p.blocks, p.threads, 0, job);
 }

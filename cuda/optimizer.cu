@@ -21,7 +21,8 @@ template <class R> struct numbers {
     bool nesterov, first;
 };
 
-template <class R> __host__ __device__ static numbers<R> numbers_of(const light_optimizer_attrs &a, int64_t step)
+template <class R>
+__host__ __device__ static numbers<R> numbers_of(const light_optimizer_attrs &a, int64_t step)
 {
     bool decoupled = a.kind == LIGHT_OPTIMIZER_ADAMW || a.kind == LIGHT_OPTIMIZER_LION;
     bool adam = a.kind == LIGHT_OPTIMIZER_ADAM || a.kind == LIGHT_OPTIMIZER_ADAMW;
@@ -56,7 +57,8 @@ template <int KIND> struct update;
 
 template <> struct update<LIGHT_OPTIMIZER_SGD> {
     template <class R>
-    __device__ static void run(const numbers<R> &c, R g, R &p, R (&s)[MOST_STATES], const bool (&has)[MOST_STATES])
+    __device__ static void run(const numbers<R> &c, R g, R &p, R (&s)[MOST_STATES],
+                               const bool (&has)[MOST_STATES])
     {
         R d = g * c.factor + c.decay * p;
         if (has[0]) {
@@ -69,7 +71,8 @@ template <> struct update<LIGHT_OPTIMIZER_SGD> {
 
 template <> struct update<LIGHT_OPTIMIZER_ADAM> {
     template <class R>
-    __device__ static void run(const numbers<R> &c, R g, R &p, R (&s)[MOST_STATES], const bool (&has)[MOST_STATES])
+    __device__ static void run(const numbers<R> &c, R g, R &p, R (&s)[MOST_STATES],
+                               const bool (&has)[MOST_STATES])
     {
         R w = p * c.keep, d = g * c.factor + c.decay * w;
         s[0] = c.beta1 * s[0] + c.rest1 * d;
@@ -81,7 +84,8 @@ template <> struct update<LIGHT_OPTIMIZER_ADAM> {
 
 template <> struct update<LIGHT_OPTIMIZER_RMSPROP> {
     template <class R>
-    __device__ static void run(const numbers<R> &c, R g, R &p, R (&s)[MOST_STATES], const bool (&has)[MOST_STATES])
+    __device__ static void run(const numbers<R> &c, R g, R &p, R (&s)[MOST_STATES],
+                               const bool (&has)[MOST_STATES])
     {
         R d = g * c.factor + c.decay * p, centre = 0;
         s[0] = c.beta2 * s[0] + c.rest2 * d * d;
@@ -94,7 +98,8 @@ template <> struct update<LIGHT_OPTIMIZER_RMSPROP> {
 
 template <> struct update<LIGHT_OPTIMIZER_ADAGRAD> {
     template <class R>
-    __device__ static void run(const numbers<R> &c, R g, R &p, R (&s)[MOST_STATES], const bool (&)[MOST_STATES])
+    __device__ static void run(const numbers<R> &c, R g, R &p, R (&s)[MOST_STATES],
+                               const bool (&)[MOST_STATES])
     {
         R d = g * c.factor + c.decay * p;
         s[0] += d * d;
@@ -104,7 +109,8 @@ template <> struct update<LIGHT_OPTIMIZER_ADAGRAD> {
 
 template <> struct update<LIGHT_OPTIMIZER_LION> {
     template <class R>
-    __device__ static void run(const numbers<R> &c, R g, R &p, R (&s)[MOST_STATES], const bool (&)[MOST_STATES])
+    __device__ static void run(const numbers<R> &c, R g, R &p, R (&s)[MOST_STATES],
+                               const bool (&)[MOST_STATES])
     {
         R d = g * c.factor, u = c.beta1 * s[0] + c.rest1 * d;
         p = p * c.keep - c.lr * ((R)(u > 0) - (R)(u < 0));
@@ -151,7 +157,8 @@ __device__ inline void update_some(const step_arrays &a, const numbers<R> &c, in
 /* The host knows all numbers but the factor, unless steps were left out, which only the device knows: then one thread
  * works them out again. The elements that fill no N are the last threads'. */
 template <int KIND, int N, class R>
-__global__ void __launch_bounds__(THREADS) optimizer_kernel(step_arrays a, numbers<R> given, light_optimizer_attrs attrs)
+__global__ void __launch_bounds__(THREADS)
+    optimizer_kernel(step_arrays a, numbers<R> given, light_optimizer_attrs attrs)
 {
     __shared__ numbers<R> shared;
     const float *scaling = a.scaling;
@@ -176,8 +183,8 @@ static light_status run_kind(const light_kernel_args *args, const step_arrays &a
     constexpr int N = sizeof(R) == 8 ? 4 : 8;
     light_optimizer_attrs attrs = *(const light_optimizer_attrs *)args->attrs;
     auto kernel = packed ? optimizer_kernel<KIND, N, R> : optimizer_kernel<KIND, 1, R>;
-    return launch(args->device, kernel, blocks_for(args->device, a.n, THREADS * (packed ? N : 1)), THREADS, 0, a,
-                  numbers_of<R>(attrs, attrs.step), attrs);
+    return launch(args->device, kernel, blocks_for(args->device, a.n, THREADS * (packed ? N : 1)), THREADS, 0,
+                  a, numbers_of<R>(attrs, attrs.step), attrs);
 }
 
 template <class R>

@@ -58,7 +58,8 @@ __device__ inline window windows_over(const axis &a, int i)
 {
     if (a.adaptive) return window{(int)divide(i * a.out, a.by_in), ceil_divide((i + 1) * a.out, a.by_in), 1};
     int reach = i + a.padding - (a.kernel - 1) * a.dilation;
-    window w = {reach <= 0 ? 0 : ceil_divide(reach, a.by_stride), (int)divide(i + a.padding, a.by_stride) + 1, 1};
+    window w = {reach <= 0 ? 0 : ceil_divide(reach, a.by_stride), (int)divide(i + a.padding, a.by_stride) + 1,
+                1};
     if (w.end > a.out) w.end = a.out;
     return w;
 }
@@ -184,7 +185,8 @@ template <class T, int N, bool MAX> __global__ void pool_backward_kernel(pool_jo
         R sum[N] = {};
         for (int oh = h.first; oh < h.end; oh++) {
             for (int ow = w.first; ow < w.end; ow++) {
-                auto gy = *(const neighbours<T, N> *)(plane + oh * p.from_strides[2] + ow * p.from_strides[3]);
+                auto gy =
+                    *(const neighbours<T, N> *)(plane + oh * p.from_strides[2] + ow * p.from_strides[3]);
                 if constexpr (MAX) {
                     auto from = *(const neighbours<int32_t, N> *)(index + oh * p.index_strides[2] +
                                                                   ow * p.index_strides[3]);
@@ -305,7 +307,8 @@ static light_status max_pool2d_backward(const light_kernel_args *args)
     LIGHT_TRY(pool_of(args, args->in[0], args->out[0], args->in[1], true, &p, &packed));
     return by_float(args->in[0]->dtype, [&](auto type) {
         using T = decltype(type);
-        return run(args, packed ? pool_backward_kernel<T, pack<T>::size, true> : pool_backward_kernel<T, 1, true>,
+        return run(args,
+                   packed ? pool_backward_kernel<T, pack<T>::size, true> : pool_backward_kernel<T, 1, true>,
                    p);
     });
 }
@@ -317,7 +320,8 @@ static light_status avg_pool2d_backward(const light_kernel_args *args)
     LIGHT_TRY(pool_of(args, args->in[0], args->out[0], NULL, true, &p, &packed));
     return by_float(args->in[0]->dtype, [&](auto type) {
         using T = decltype(type);
-        return run(args, packed ? pool_backward_kernel<T, pack<T>::size, false> : pool_backward_kernel<T, 1, false>,
+        return run(args,
+                   packed ? pool_backward_kernel<T, pack<T>::size, false> : pool_backward_kernel<T, 1, false>,
                    p);
     });
 }

@@ -13,7 +13,7 @@ namespace light
 enum { THREADS = 256, PAIRS = 128 /* that a launch turns; wider rows take more launches */ };
 
 struct rope {
-    walk<2> rows;        /* y, x: where the rows of position 0 begin */
+    walk<2> rows;                   /* y, x: where the rows of position 0 begin */
     int64_t positions, position[2]; /* their distance */
     int64_t offset, half;
     int64_t chunks, chunk; /* rows of a position are cut into chunks */
@@ -132,7 +132,7 @@ static light_status run_rope(const light_device *device, rope r, light_tensor *y
     int64_t length = attrs->interleaved ? 2 * r.half : r.half;
     bool packed = rows_fit(x, length) && rows_fit(y, length);
     auto kernel = attrs->interleaved ? packed ? rope_kernel<T, true, true> : rope_kernel<T, false, true>
-                  : packed           ? rope_kernel<T, true, false>
+                  : packed ? rope_kernel<T, true, false>
                                      : rope_kernel<T, false, false>;
     for (int64_t first = 0; first < r.half; first += PAIRS) {
         r.first = (int)first;

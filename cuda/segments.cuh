@@ -151,7 +151,8 @@ static __global__ void __launch_bounds__(SORT_THREADS)
         __syncwarp();
     }
     __syncthreads();
-    uint32_t before = sum_before(totals[threadIdx.x], &all) + counts[(size_t)threadIdx.x * tiles + blockIdx.x];
+    uint32_t before =
+        sum_before(totals[threadIdx.x], &all) + counts[(size_t)threadIdx.x * tiles + blockIdx.x];
     for (uint32_t w = 0; w < SORT_WARPS; w++) {
         uint32_t count = base[w][threadIdx.x];
         base[w][threadIdx.x] = before;
@@ -177,10 +178,11 @@ inline light_status sort_items(const light_device *device, const sort_room &room
         const uint32_t *keys = room.keys[from], *items = shift ? room.items[from] : NULL;
         LIGHT_TRY(launch(device, count_digits_kernel, room.tiles, SORT_THREADS, 0, keys, n, shift, room.tiles,
                          room.counts));
-        LIGHT_TRY(launch(device, sum_counts_kernel, DIGITS, SORT_THREADS, 0, room.tiles, room.counts, room.totals));
-        LIGHT_TRY(launch(device, place_items_kernel, room.tiles, SORT_THREADS, 0, keys, items, n, shift, room.tiles,
-                         (const uint32_t *)room.counts, (const uint32_t *)room.totals, room.keys[!from],
-                         room.items[!from]));
+        LIGHT_TRY(
+            launch(device, sum_counts_kernel, DIGITS, SORT_THREADS, 0, room.tiles, room.counts, room.totals));
+        LIGHT_TRY(launch(device, place_items_kernel, room.tiles, SORT_THREADS, 0, keys, items, n, shift,
+                         room.tiles, (const uint32_t *)room.counts, (const uint32_t *)room.totals,
+                         room.keys[!from], room.items[!from]));
         from = !from;
     }
     *sorted = segments{room.keys[from], room.items[from], n};
@@ -350,8 +352,8 @@ __global__ void join_chunks_kernel(segments s, PLACES places, uint32_t chunk_ite
 /* Adds n items of src to their places, or writes their sums. make_keys(keys) starts what computes the keys, which are
  * `most` at most. N: columns that a thread takes. */
 template <class O, class T, int N, class PLACES, class F>
-light_status add_by_key(const light_device *device, uint32_t n, uint32_t most, const PLACES &places, int64_t width,
-                        void *out, const void *src, bool add, F make_keys)
+light_status add_by_key(const light_device *device, uint32_t n, uint32_t most, const PLACES &places,
+                        int64_t width, void *out, const void *src, bool add, F make_keys)
 {
     using S = typename sum_type<O>::type;
     uint32_t items = chunk_items_of(n);
@@ -368,7 +370,8 @@ light_status add_by_key(const light_device *device, uint32_t n, uint32_t most, c
     LIGHT_TRY(sort_items(device, room, n, most, &s));
     auto sum = sum_chunks_kernel<O, T, N, PLACES>;
     auto join = join_chunks_kernel<O, N, PLACES>;
-    LIGHT_TRY(launch(device, sum, blocks, SORT_THREADS, 0, s, places, items, (O *)out, (const T *)src, parts, add));
+    LIGHT_TRY(
+        launch(device, sum, blocks, SORT_THREADS, 0, s, places, items, (O *)out, (const T *)src, parts, add));
     return launch(device, join, blocks, SORT_THREADS, 0, s, places, items, (O *)out, (const S *)parts, add);
 }
 
@@ -397,8 +400,8 @@ light_status add_rows(const light_kernel_args *args, light_kernel_id kernel, con
         device, n, places.limit, places, places.rest.numel, out, src, add, [&](uint32_t *keys) {
             return by_index(index->dtype, [&](auto type) {
                 using I = decltype(type);
-                return launch(device, row_keys_kernel<I>, blocks_for(device, n, SORT_THREADS), SORT_THREADS, 0,
-                              (const I *)index->data, stride, n, places.limit, keys,
+                return launch(device, row_keys_kernel<I>, blocks_for(device, n, SORT_THREADS), SORT_THREADS,
+                              0, (const I *)index->data, stride, n, places.limit, keys,
                               state_of(device)->fault_device, (int)kernel);
             });
         });
