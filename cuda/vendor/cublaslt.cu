@@ -75,7 +75,8 @@ static light_status open_plans(const light_device *device, const gemm_args &g)
     device_state *s = state_of(device);
     if (!s->gemms) s->gemms = (gemm_plans *)calloc(1, sizeof *s->gemms);
     if (!s->gemms) return light_fail(LIGHT_ERR_MEMORY, "out of memory on the host");
-    if (!s->gemms->handle) LIGHT_TRY(check(device, g, cublasLtCreate(&s->gemms->handle), "before"));
+    if (!s->gemms->handle)
+        LIGHT_TRY(check(device, g, cublasLtCreate(&s->gemms->handle), "opening the library for"));
     if (s->gemms->workspace) return LIGHT_OK;
     return cuda_status(device, cudaMalloc(&s->gemms->workspace, WORKSPACE), "work memory for products");
 }
