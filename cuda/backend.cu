@@ -3,6 +3,7 @@
 #include "cuda/memory.h"
 
 #include <stdarg.h>
+#include <stdio.h>
 
 namespace light
 {
@@ -41,7 +42,7 @@ static const light_plugin_host *host;
 
 } // namespace light
 
-/* The library's own light_fail, which this plug-in reaches through its host. */
+/* The library's own light_fail and light_message, which this plug-in reaches through its host. */
 extern "C" light_status light_fail(light_status status, const char *format, ...)
 {
     va_list arguments;
@@ -49,6 +50,16 @@ extern "C" light_status light_fail(light_status status, const char *format, ...)
     status = light::host->fail(status, format, arguments);
     va_end(arguments);
     return status;
+}
+
+extern "C" void light_message(light_message_level level, const char *format, ...)
+{
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    light::host->message(level, "%s", text);
 }
 
 extern "C" LIGHT_API const light_backend *light_plugin(const light_plugin_host *from)

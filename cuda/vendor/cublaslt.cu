@@ -3,43 +3,37 @@
  *
  * cuBLASLt's matrices are column-major, so it gets y' = op(b)' op(a)': the same memory, with a and b exchanged. */
 #include "cuda/vendor/gemm.h"
+#include "cuda/vendor/table.h"
 
 #include <cublasLt.h>
-
-#include <stdlib.h>
 
 namespace light
 {
 
-enum {
-    WORKSPACE = 32 << 20, /* what NVIDIA advises for sm_90 */
-    FIRST_SLOTS = 256,    /* a power of two */
-};
+enum { WORKSPACE = 32 << 20 }; /* what NVIDIA advises for sm_90 */
 
-/* All that the choice of an algorithm depends on; compared as bytes, so nothing is left between the fields. */
-struct plan_key {
+/* All that the choice of an algorithm depends on. */
+struct gemm_key {
     int64_t m, n, k, lda, ldb, ldy, stride_a, stride_b, stride_y, batch;
     int32_t dtype, out_dtype;
-    uint8_t trans_a, trans_b, align_a, align_b, align_y, align_bias,
-        unused[2]; /* align_bias is 0 without one */
+    uint8_t trans_a, trans_b, align_a, align_b, align_y, align_bias; /* 0: no bias */
+    uint8_t unused[2];
 };
-static_assert(sizeof(plan_key) == 10 * 8 + 2 * 4 + 8, "plan_key has gaps");
+static_assert(sizeof(gemm_key) == 10 * 8 + 2 * 4 + 8, "gemm_key has gaps");
 
-struct plan {
-    plan_key key;
-    bool used;  /* this slot of the table */
+struct gemm_plan {
+    gemm_key key;
+    bool used;  /* see table.h */
     bool found; /* there is an algorithm */
     cublasLtMatmulDescOpaque_t product;
     cublasLtMatrixLayoutOpaque_t a, b, y;
     cublasLtMatmulAlgo_t algorithm;
 };
 
-/* A hash table with open addressing. */
 struct gemm_plans {
     cublasLtHandle_t handle;
     void *workspace;
-    plan *slots;
-    size_t slot_count, used;
+    plan_table<gemm_plan> table;
 };
 
 static light_status check(const light_device *device, const gemm_args &g, cublasStatus_t status,
@@ -52,7 +46,7 @@ static light_status check(const light_device *device, const gemm_args &g, cublas
                       light_dtype_name(g.dtype), cublasLtGetStatusString(status));
 }
 
-/* ---- the table --------------------------------------------------------------- */
+/* ---- keys ----------------------------------------------------------------------- */
 
 static uint8_t alignment(const void *data)
 {
@@ -60,9 +54,9 @@ static uint8_t alignment(const void *data)
     return (uint8_t)(low ? low & (~low + 1) : 16);
 }
 
-static plan_key key_of(const gemm_args &g)
+static gemm_key key_of(const gemm_args &g)
 {
-    plan_key key = {};
+    gemm_key key = {};
     key.m = g.m, key.n = g.n, key.k = g.k;
     key.lda = g.lda, key.ldb = g.ldb, key.ldy = g.ldy;
     key.stride_a = g.stride_a, key.stride_b = g.stride_b, key.stride_y = g.stride_y;
@@ -74,40 +68,15 @@ static plan_key key_of(const gemm_args &g)
     return key;
 }
 
-/* The key's slot, or the free one where it belongs. */
-static plan *find(gemm_plans *plans, const plan_key &key)
-{
-    uint64_t words[sizeof key / 8], hash = 0;
-    memcpy(words, &key, sizeof key);
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        hash = (hash ^ words[i] ^ hash >> 29) * 0x9E3779B97F4A7C15u;
-    for (size_t i = hash >> 32;; i++) {
-        plan *p = &plans->slots[i & (plans->slot_count - 1)];
-        if (!p->used || !memcmp(&p->key, &key, sizeof key)) return p;
-    }
-}
-
-/* Room for one more plan: at most half of the slots are used. */
-static light_status make_room(gemm_plans *plans)
-{
-    if (2 * plans->used < plans->slot_count) return LIGHT_OK;
-    gemm_plans grown = *plans;
-    grown.slot_count = plans->slot_count ? 2 * plans->slot_count : FIRST_SLOTS;
-    grown.slots = (plan *)calloc(grown.slot_count, sizeof *grown.slots);
-    if (!grown.slots) return light_fail(LIGHT_ERR_MEMORY, "out of memory on the host");
-    for (size_t i = 0; i < plans->slot_count; i++)
-        if (plans->slots[i].used) *find(&grown, plans->slots[i].key) = plans->slots[i];
-    free(plans->slots);
-    *plans = grown;
-    return LIGHT_OK;
-}
+/* ---- opening and closing ---------------------------------------------------------- */
 
 static light_status open_plans(const light_device *device, const gemm_args &g)
 {
     device_state *s = state_of(device);
     if (!s->gemms) s->gemms = (gemm_plans *)calloc(1, sizeof *s->gemms);
     if (!s->gemms) return light_fail(LIGHT_ERR_MEMORY, "out of memory on the host");
-    if (!s->gemms->handle) LIGHT_TRY(check(device, g, cublasLtCreate(&s->gemms->handle), "before"));
+    if (!s->gemms->handle)
+        LIGHT_TRY(check(device, g, cublasLtCreate(&s->gemms->handle), "opening the library for"));
     if (s->gemms->workspace) return LIGHT_OK;
     return cuda_status(device, cudaMalloc(&s->gemms->workspace, WORKSPACE), "work memory for products");
 }
@@ -118,7 +87,7 @@ void close_gemm(light_device *device)
     if (!plans) return;
     if (plans->workspace) cudaFree(plans->workspace);
     if (plans->handle) cublasLtDestroy(plans->handle);
-    free(plans->slots);
+    free(plans->table.slots);
     free(plans);
     state_of(device)->gemms = NULL;
 }
@@ -149,7 +118,7 @@ static cublasStatus_t describe(cublasLtMatrixLayout_t layout, int dtype, int64_t
                                             sizeof stride);
 }
 
-static cublasStatus_t describe_matrices(plan *p, const gemm_args &g)
+static cublasStatus_t describe_matrices(gemm_plan *p, const gemm_args &g)
 {
     cublasStatus_t status = g.trans_a ? describe(&p->a, g.dtype, g.k, g.m, g.lda, g.batch, g.stride_a)
                                       : describe(&p->a, g.dtype, g.m, g.k, g.lda, g.batch, g.stride_a);
@@ -160,12 +129,12 @@ static cublasStatus_t describe_matrices(plan *p, const gemm_args &g)
     return describe(&p->y, g.out_dtype, g.m, g.n, g.ldy, g.batch, g.stride_y);
 }
 
-static cublasStatus_t set_bias(plan *p, const void *bias)
+static cublasStatus_t set_bias(gemm_plan *p, const void *bias)
 {
     return cublasLtMatmulDescSetAttribute(&p->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
 }
 
-static cublasStatus_t describe_product(plan *p, const gemm_args &g, bool tf32)
+static cublasStatus_t describe_product(gemm_plan *p, const gemm_args &g, bool tf32)
 {
     const cublasOperation_t of[2] = {CUBLAS_OP_N, CUBLAS_OP_T};
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
@@ -192,7 +161,7 @@ static cublasStatus_t describe_product(plan *p, const gemm_args &g, bool tf32)
 
 /* How algorithms are looked for. Parts of k are summed in the type of the sums and in order, or not cut at all: the same
  * bits in every run. */
-static cublasStatus_t describe_choice(cublasLtMatmulPreference_t choice, const plan_key &key)
+static cublasStatus_t describe_choice(cublasLtMatmulPreference_t choice, const gemm_key &key)
 {
     const uint64_t workspace = WORKSPACE;
     const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
@@ -217,7 +186,7 @@ static cublasStatus_t describe_choice(cublasLtMatmulPreference_t choice, const p
 }
 
 /* The library's best guess. That it has none is no failure. */
-static cublasStatus_t choose(const gemm_plans *plans, plan *p)
+static cublasStatus_t choose(const gemm_plans *plans, gemm_plan *p)
 {
     cublasLtMatmulPreferenceOpaque_t choice;
     cublasLtMatmulHeuristicResult_t best = {};
@@ -232,15 +201,16 @@ static cublasStatus_t choose(const gemm_plans *plans, plan *p)
     return status;
 }
 
-static light_status make_plan(const light_device *device, const gemm_args &g, const plan_key &key, plan *p)
+static light_status make_plan(const light_device *device, const gemm_args &g, const gemm_key &key,
+                              gemm_plan *p)
 {
-    *p = plan{};
+    *p = gemm_plan{};
     p->key = key;
     LIGHT_TRY(check(device, g, describe_matrices(p, g), "describing the matrices of"));
     LIGHT_TRY(check(device, g, describe_product(p, g, state_of(device)->tf32), "describing"));
     LIGHT_TRY(check(device, g, choose(state_of(device)->gemms, p), "choosing how to compute"));
     p->used = true;
-    state_of(device)->gemms->used++;
+    state_of(device)->gemms->table.used++;
     return LIGHT_OK;
 }
 
@@ -251,11 +221,11 @@ light_status library_gemm(const light_device *device, const gemm_args &g, bool *
     const double wide[2] = {g.alpha, g.accumulate ? 1.0 : 0.0};
     const float narrow[2] = {(float)wide[0], (float)wide[1]};
     const bool is_f64 = g.dtype == LIGHT_F64;
-    const plan_key key = key_of(g);
+    const gemm_key key = key_of(g);
     LIGHT_TRY(open_plans(device, g));
     gemm_plans *plans = state_of(device)->gemms;
-    LIGHT_TRY(make_room(plans));
-    plan *p = find(plans, key);
+    LIGHT_TRY(make_room(&plans->table));
+    gemm_plan *p = find_plan(&plans->table, key);
     if (!p->used) LIGHT_TRY(make_plan(device, g, key, p));
     *done = p->found;
     if (!p->found) return LIGHT_OK;

@@ -7,6 +7,8 @@
 #include "tensor/kernels.h"
 #include "tensor/tensor.h"
 
+#include <light/message.h>
+
 #include <stdarg.h>
 
 typedef enum light_copy_kind { LIGHT_COPY_HOST_TO_DEVICE, LIGHT_COPY_DEVICE_TO_HOST } light_copy_kind;
@@ -68,6 +70,7 @@ struct light_device {
 typedef struct light_plugin_host {
     size_t size; /* sizeof(light_plugin_host) of the library's build */
     light_status (*fail)(light_status status, const char *format, va_list arguments);
+    void (*message)(light_message_level level, const char *format, ...) LIGHT_PRINTF(2, 3);
 } light_plugin_host;
 typedef const light_backend *(*light_plugin_entry)(const light_plugin_host *host);
 #define LIGHT_PLUGIN_ENTRY "light_plugin"
