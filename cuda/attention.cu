@@ -456,6 +456,62 @@ __global__ void __launch_bounds__(THREADS) keys_kernel(attention a, const real_o
     }
 }
 
+/* Stores, or adds to, one number of a floating dtype. */
+template <class R> __device__ inline void put_number(void *y, int dtype, int64_t at, R value, bool accumulate)
+{
+    auto put = [&](auto *place) {
+        using T = typename std::remove_reference<decltype(*place)>::type;
+        *place = to<T>(accumulate ? (R)widen(*place) + value : value);
+    };
+    switch (dtype) {
+    case LIGHT_F64: return put((double *)y + at);
+    case LIGHT_BF16: return put((bf16 *)y + at);
+    case LIGHT_F16: return put((f16 *)y + at);
+    default: return put((float *)y + at);
+    }
+}
+
+/* The mask's gradient, a tile a block: slopes, summed over the batches, heads, queries and keys that share an element of
+ * the mask, in this order. Where they share one row or column, the tile's own are summed at the end. */
+template <class T>
+__global__ void __launch_bounds__(THREADS) mask_kernel(attention a, const real_of<T> *delta)
+{
+    using R = real_of<T>;
+    const int side = tile<R>::side;
+    __shared__ tile<R> room[2];
+    const int64_t *shape = a.gmask_shape;
+    bool one_query = shape[2] == 1, one_key = shape[3] == 1;
+    int across_tiles = (int)((shape[3] + side - 1) / side), down_tiles = (int)((shape[2] + side - 1) / side);
+    int s0 = blockIdx.x % across_tiles * side, t0 = blockIdx.x / across_tiles % down_tiles * side;
+    int head = blockIdx.x / across_tiles / down_tiles, b0 = head / (int)shape[1], h0 = head % (int)shape[1];
+    int b_end = shape[0] == 1 ? a.batch : b0 + 1, h_end = shape[1] == 1 ? a.heads : h0 + 1;
+    int t_end = one_query ? a.queries : t0 + 1, s_end = one_key ? a.keys : s0 + 1;
+    square<R> sums = {};
+    corner at;
+
+    for (at.b = b0; at.b < b_end; at.b++)
+        for (at.h = h0; at.h < h_end; at.h++)
+            for (at.t = t0; at.t < t_end; at.t += side)
+                for (at.s = s0; at.s < s_end && at.s < visible_end(a, at.t + side); at.s += side) {
+                    square<R> weights, slopes;
+                    make_slopes<T>(a, at, delta, weights, slopes, room);
+                    each_score<R>(at, [&](int i, int j, int, int) { sums.at[i][j] += slopes.at[i][j]; });
+                }
+    put_square(room[0], sums);
+    __syncthreads();
+    int rows = one_query ? 1 : (int)(shape[2] - t0 < side ? shape[2] - t0 : side);
+    int columns = one_key ? 1 : (int)(shape[3] - s0 < side ? shape[3] - s0 : side);
+    for (int i = threadIdx.x; i < rows * columns; i += THREADS) {
+        int row = i / columns, column = i % columns;
+        R sum = 0;
+        for (int t = row; t < (one_query ? side : row + 1); t++)
+            for (int s = column; s < (one_key ? side : column + 1); s++) sum += room[0].at[t][s];
+        put_number(a.gmask.data, a.gmask_dtype,
+                   b0 * a.gmask.batch + h0 * a.gmask.head + (t0 + row) * a.gmask.row + s0 + column, sum,
+                   a.accumulate & 8);
+    }
+}
+
 /* ---- launching -------------------------------------------------------------------- */
 
 /* Calls f with the number of tiles, as a type, that hold a block's columns, and their number of columns. */
@@ -467,11 +523,15 @@ template <class R, class F> static light_status by_width(int width, F f)
     return f(std::integral_constant<int, 256 / side>(), 256);
 }
 
+static int64_t tiles_of(int64_t count, int side)
+{
+    return (count + side - 1) / side;
+}
+
 /* A block for each tile of rows of each head, and for each `columns` columns. */
 static dim3 grid_of(int batch, int heads, int count, int side, int width, int columns)
 {
-    return dim3((unsigned)((int64_t)batch * heads * ((count + side - 1) / side)),
-                (unsigned)((width + columns - 1) / columns));
+    return dim3((unsigned)(batch * heads * tiles_of(count, side)), (unsigned)tiles_of(width, columns));
 }
 
 template <class T> static light_status forward(const light_device *device, const attention &a)
@@ -491,8 +551,13 @@ template <class T> static light_status backward(const light_device *device, cons
     LIGHT_TRY(scratch(device, (size_t)count * sizeof(R), &delta));
     LIGHT_TRY(
         launch(device, delta_kernel<T>, blocks_for(device, count, THREADS / 32), THREADS, 0, a, (R *)delta));
+    const int side = tile<R>::side;
+    if (a.gmask.data)
+        LIGHT_TRY(launch(device, mask_kernel<T>,
+                         (unsigned)(a.gmask_shape[0] * a.gmask_shape[1] * tiles_of(a.gmask_shape[2], side) *
+                                    tiles_of(a.gmask_shape[3], side)),
+                         THREADS, 0, a, (const R *)delta));
     return by_width<R>(a.width, [&](auto pieces, int columns) {
-        const int side = tile<R>::side;
         if (a.gq.data)
             LIGHT_TRY(launch(device, queries_kernel<T, decltype(pieces)::value>,
                              grid_of(a.batch, a.heads, a.queries, side, a.width, columns), THREADS, 0, a,
@@ -559,6 +624,11 @@ static light_status sdpa_backward(const light_kernel_args *args)
     a.gq = rows_of(args->out[0]);
     a.gk = rows_of(args->out[1]);
     a.gv = rows_of(args->out[2]);
+    if (args->out[3]) {
+        a.gmask = rows_of(args->out[3]);
+        a.gmask_dtype = args->out[3]->dtype;
+        memcpy(a.gmask_shape, args->out[3]->shape, sizeof a.gmask_shape);
+    }
     if (mma_takes(args->device, a, dtype)) return mma_backward(args->device, a, dtype);
     return by_float(dtype, [&](auto type) { return backward<decltype(type)>(args->device, a); });
 }

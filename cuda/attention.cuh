@@ -16,13 +16,13 @@ struct rows {
 };
 
 struct attention {
-    rows q, k, v, y, gy, gq, gk, gv;
+    rows q, k, v, y, gy, gq, gk, gv, gmask;
     const void *mask; /* NULL: none */
     int mask_dtype;
     int64_t mask_strides[4];
-    void *mask_gradient;
-    int64_t mask_gradient_strides[4];
-    void *lse; /* [B, H, T] */
+    int gmask_dtype;
+    int64_t gmask_shape[4]; /* 1 in dims that are summed over */
+    void *lse;              /* [B, H, T] */
     int batch, heads, kv_heads, queries, keys, width;
     double scale;
     uint32_t threshold; /* of dropout; 0: none */

@@ -263,35 +263,31 @@ template <class T, int D> __global__ void __launch_bounds__(FORWARD_THREADS, 2) 
                                                 a.width);
         copies_together();
     };
-    /* Tile i is there and all are done with tile i - 1, whose place tile i + 2 takes. */
-    auto next_tile = [&](int i) {
-        wait_for_copies<1>();
-        __syncthreads();
-        fetch(i + 2);
-        return ring + i % RING * tile_bytes<D>(KEYS);
-    };
+    uint32_t weights[2][N / 2][4];
 
     copy_tile<D, QUERIES, FORWARD_THREADS>(q, row_of<const T>(a.q, b, h, t0), a.q.row, a.queries - t0,
                                            a.width);
     fetch(0);
     fetch(1);
-    for (int block = 0; block < count; block++) {
-        int s0 = block * KEYS;
-        bool sees = !a.causal || s0 <= warp_t0 + 31 + ahead;
-        uint32_t weights[2][N / 2][4];
-        shared_at k = next_tile(2 * block);
-        if (sees) {
-            float scores[2][N][4] = {};
-            rows_by_rows<T, D>(scores, own, k);
-            if (s0 + KEYS > a.keys || (a.causal && s0 + KEYS - 1 > warp_t0 + ahead))
-                each_number<2, N>([&](int m, int n, int i, int row, int column) {
-                    if (hidden(a, warp_t0 + row, s0 + column)) scores[m][n][i] = -INFINITY;
-                });
-            weigh<N, D>(r, scores, out, scale);
-            round_weights<T>(weights, scores);
+    for (int i = 0; i < 2 * count; i++) {
+        int s0 = i / 2 * KEYS;
+        shared_at tile = ring + i % RING * tile_bytes<D>(KEYS);
+        wait_for_copies<1>();
+        __syncthreads(); /* tile i is there, and all are done with tile i - 1, whose place the next one takes */
+        fetch(i + 2);
+        if (a.causal && s0 > warp_t0 + 31 + ahead) continue;
+        if (i % 2) {
+            weights_by_rows<T, D>(out, weights, tile);
+            continue;
         }
-        shared_at v = next_tile(2 * block + 1);
-        if (sees) weights_by_rows<T, D>(out, weights, v);
+        float scores[2][N][4] = {};
+        rows_by_rows<T, D>(scores, own, tile);
+        if (s0 + KEYS > a.keys || (a.causal && s0 + KEYS - 1 > warp_t0 + ahead))
+            each_number<2, N>([&](int m, int n, int k, int row, int column) {
+                if (hidden(a, warp_t0 + row, s0 + column)) scores[m][n][k] = -INFINITY;
+            });
+        weigh<N, D>(r, scores, out, scale);
+        round_weights<T>(weights, scores);
     }
     wait_for_copies<0>();
     float *lse = (float *)a.lse + ((int64_t)b * a.heads + h) * a.queries + warp_t0;
@@ -423,13 +419,13 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, 1) backward_kernel(attention
     const side<KEYS> at(a);
     int own_count = (KEYS ? a.keys : a.queries) - at.row0, other_count = KEYS ? a.queries : a.keys;
     int warp = threadIdx.x / 32, warp_row0 = at.row0 + warp * 16;
-    shared_at own1 = shared_address(room), own2 = own1 + tile_bytes<D>(OWN);
+    const shared_at base = shared_address(room), own = base + warp * tile_bytes<D>(16);
     const int stages = 2 * tile_bytes<D>(OWN); /* where they begin */
     float scale = (float)(a.scale * M_LOG2E), own_lse[2] = {}, own_delta[2] = {};
     float sums1[1][D / 8][4] = {}, sums2[1][D / 8][4] = {};
 
     auto fetch = [&](int i) {
-        shared_at stage = own1 + stages + i % 2 * stage_bytes<D>();
+        shared_at stage = base + stages + i % 2 * stage_bytes<D>();
         if (i < at.count) {
             int h = at.other_head(i), row = at.other_row(i);
             copy_tile<D, OTHER, BACKWARD_THREADS>(stage, row_of<const T>(y1, at.b, h, row), y1.row,
@@ -446,10 +442,10 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, 1) backward_kernel(attention
         copies_together();
     };
 
-    copy_tile<D, OWN, BACKWARD_THREADS>(own1, row_of<const T>(x1, at.b, at.h, at.row0), x1.row, own_count,
+    copy_tile<D, OWN, BACKWARD_THREADS>(base, row_of<const T>(x1, at.b, at.h, at.row0), x1.row, own_count,
                                         a.width);
-    copy_tile<D, OWN, BACKWARD_THREADS>(own2, row_of<const T>(x2, at.b, at.h, at.row0), x2.row, own_count,
-                                        a.width);
+    copy_tile<D, OWN, BACKWARD_THREADS>(base + tile_bytes<D>(OWN), row_of<const T>(x2, at.b, at.h, at.row0),
+                                        x2.row, own_count, a.width);
     fetch(0);
     if (!KEYS) {
         int64_t first = ((int64_t)at.b * a.heads + at.h) * terms.each + warp_row0 + threadIdx.x % 32 / 4;
@@ -458,24 +454,22 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, 1) backward_kernel(attention
             own_delta[half] = terms.delta[first + half * 8];
         }
     }
-    own1 += warp * tile_bytes<D>(16);
-    own2 += warp * tile_bytes<D>(16);
     for (int i = 0; i < at.count; i++) {
         wait_for_copies<0>();
         __syncthreads(); /* tile i is there, and all are done with tile i - 1 */
         fetch(i + 1);
         int row0 = at.other_row(i), stage = stages + i % 2 * stage_bytes<D>();
         if (!meets<KEYS>(a, warp_row0, row0)) continue;
-        shared_at tile1 = shared_address(room) + stage, tile2 = tile1 + tile_bytes<D>(OTHER);
+        shared_at tile1 = base + stage, tile2 = tile1 + tile_bytes<D>(OTHER);
         float scores[1][N_OTHER][4] = {}, slopes[1][N_OTHER][4] = {};
         uint32_t weights[1][N_OTHER / 2][4];
-        rows_by_rows<T, D>(scores, own1, tile1);
+        rows_by_rows<T, D>(scores, own, tile1);
         if (!meets_wholly<KEYS>(a, warp_row0, row0))
             each_number<1, N_OTHER>([&](int m, int n, int k, int row, int column) {
                 int own = warp_row0 + row, other = row0 + column;
                 if (hidden(a, KEYS ? other : own, KEYS ? own : other)) scores[m][n][k] = -INFINITY;
             });
-        rows_by_rows<T, D>(slopes, own2, tile2);
+        rows_by_rows<T, D>(slopes, own + tile_bytes<D>(OWN), tile2);
         make_slopes<KEYS>(scores, slopes, (const float *)(room + stage + 2 * tile_bytes<D>(OTHER)), own_lse,
                           own_delta, scale);
         if (KEYS) {

@@ -320,6 +320,29 @@ static void large_shapes(void **state)
     check_large((attention_case){1, 1, 1, 70, 120, 33, none, BOOL_MASK, BY_KEY, PLAIN}, LIGHT_F16, 0x1p-9);
 }
 
+/* What tensor cores do: 16-bit heads of 8 to 128 numbers, with tails in every dimension. */
+static void half_precision(void **state)
+{
+    light_sdpa_params causal = {.causal = true}, none = {.causal = false}, scaled = {.scale = 0.3};
+    attention_case cases[] = {
+        {1, 2, 1, 70, 120, 64, none, NO_MASK, BY_PAIR, PLAIN},
+        {1, 2, 1, 130, 150, 64, causal, NO_MASK, BY_PAIR, SWAPPED},
+        {1, 1, 1, 150, 130, 64, causal, NO_MASK, BY_PAIR, PLAIN}, /* the first queries see nothing */
+        {1, 1, 1, 70, 100, 128, causal, NO_MASK, BY_PAIR, SWAPPED},
+        {1, 1, 1, 20, 200, 128, none, NO_MASK, BY_PAIR, PLAIN},
+        {2, 4, 2, 1, 70, 128, causal, NO_MASK, BY_PAIR, PLAIN}, /* decoding */
+        {1, 2, 2, 35, 35, 8, causal, NO_MASK, BY_PAIR, PLAIN},
+        {2, 1, 1, 20, 30, 40, scaled, NO_MASK, BY_PAIR, PLAIN},
+        {1, 3, 1, 40, 30, 80, none, NO_MASK, BY_PAIR, SWAPPED},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        check_large(cases[i], LIGHT_BF16, 0x1p-7);
+        check_large(cases[i], LIGHT_F16, 0x1p-9);
+    }
+}
+
 static void same_bits_for_all_threads(void **state)
 {
     attention_case cases[] = {
@@ -434,10 +457,15 @@ static void rope_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_and_causal), cmocka_unit_test(masks),
-        cmocka_unit_test(forms_of_input),   cmocka_unit_test(dropout),
-        cmocka_unit_test(large_shapes),     cmocka_unit_test(same_bits_for_all_threads),
-        cmocka_unit_test(wrong_arguments),  cmocka_unit_test(rotations),
+        cmocka_unit_test(plain_and_causal),
+        cmocka_unit_test(masks),
+        cmocka_unit_test(forms_of_input),
+        cmocka_unit_test(dropout),
+        cmocka_unit_test(large_shapes),
+        cmocka_unit_test(half_precision),
+        cmocka_unit_test(same_bits_for_all_threads),
+        cmocka_unit_test(wrong_arguments),
+        cmocka_unit_test(rotations),
         cmocka_unit_test(rope_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
