@@ -653,6 +653,40 @@ static void test_and_validate_take_the_best_weights(void **state)
     lab_free(&l);
 }
 
+/* Precision is no property of the model, so the line does not speak of another one. */
+static void the_precision_of_a_checkpoint_is_named(void **state)
+{
+    static const char *const precisions[] = {"32-true", "64-true", "bf16-mixed"};
+    (void)state;
+    for (int saved = 0; saved < 3; saved++) {
+        for (int run = 0; run < 3; run++) {
+            bool fits = (saved == 1) == (run == 1); /* mixed has parameters in f32 */
+            lab l =
+                lab_new(&boring_vtable, light_trainer_new(.default_root_dir = at("%d%d", saved, run),
+                                                          .max_steps = 1, .precision = precisions[saved]));
+            assert_ok(lab_fit(&l));
+            char *path = light_strdup(at("%d%d/boring/version_0/checkpoints/last", saved, run));
+            assert_ok(light_checkpoint_save_module(l.module, at("weights")));
+            lab_free(&l);
+            l = lab_new(&boring_vtable, light_trainer_new(.barebones = true, .precision = precisions[run]));
+            char advice[64];
+            snprintf(advice, sizeof advice, ": give --trainer.precision %s", precisions[saved]);
+            if (fits)
+                assert_ok(lab_run_test(&l, .ckpt_path = path, .quiet = true));
+            else
+                assert_fails(lab_run_test(&l, .ckpt_path = path, .quiet = true), LIGHT_ERR_FORMAT,
+                             saved == 1 ? "has parameters in f64" : "has parameters in f32", precisions[run],
+                             advice);
+            if (!fits) /* weights alone do not say what run they are from */
+                assert_fails(lab_run_test(&l, .ckpt_path = at("weights"), .quiet = true), LIGHT_ERR_FORMAT,
+                             saved == 1 ? ": give --trainer.precision 64-true"
+                                        : ": give --trainer.precision 32-true");
+            lab_free(&l);
+            light_free(path);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3) return run_as_child(argv[1], argv[2]);
@@ -671,6 +705,7 @@ int main(int argc, char **argv)
         lab_test(more_epochs_continue_the_numbering),
         lab_test(training_cannot_go_on_from_weights_alone),
         lab_test(test_and_validate_take_the_best_weights),
+        lab_test(the_precision_of_a_checkpoint_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
