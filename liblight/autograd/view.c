@@ -116,7 +116,12 @@ static const light_op lowered_op = {
 
 /* ---- casts -------------------------------------------------------------- */
 
-/* Data that several products read is cast once a step. */
+/* What several products read is cast once a step. Parameters are not data: optimizers write them without a word. */
+static bool is_data(const light_tensor *x)
+{
+    return !x->step && !x->requires_grad && !x->grad && !x->master;
+}
+
 static bool has_cast(const light_step *s, const light_tensor *x, light_dtype dtype)
 {
     return x->cast && x->cast_step == s->serial && x->cast_version == x->storage->version &&
@@ -128,7 +133,7 @@ light_tensor *light_step_cast(light_step *s, light_tensor *x, light_dtype dtype)
     cast_attrs attrs = {dtype};
     if (x && x->storage->lowered && x->storage->lowered->dtype == dtype)
         return x->lowered ? light_step_lowered(s, x) : LIGHT_APPLY1(s, &lowered_op, &attrs, x);
-    bool data = x && !x->step && !x->requires_grad;
+    bool data = x && is_data(x);
     if (data && has_cast(s, x, dtype)) return x->cast;
     light_tensor *y = LIGHT_APPLY1(s, &cast_op, &attrs, x);
     if (data && y) {

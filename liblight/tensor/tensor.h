@@ -57,7 +57,7 @@ struct light_tensor {
     light_tensor *lowered;     /* leaf: its part of storage->lowered, owned; NULL: there is none */
     light_tensor *master;      /* the leaf whose lowered part this is; it has the gradient */
     light_tensor *narrow_grad; /* of a lowered part, while one node's backward runs */
-    light_tensor *cast;        /* leaf without a gradient: its copy in the step `cast_step` */
+    light_tensor *cast;        /* of data: its copy in the step `cast_step` */
     uint64_t cast_step;
     uint32_t cast_version; /* of the storage then */
 };

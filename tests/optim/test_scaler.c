@@ -172,6 +172,52 @@ static void steps_are_those_of_the_reference(void **state)
     assert_int_equal(optimizer->groups[0].entries[1].steps, b.t);
 }
 
+/* ---- the host ---------------------------------------------------------------- */
+
+static int transfers;
+
+static light_status count_transfer(light_device *device, void *to, const void *from, size_t bytes,
+                                   light_copy_kind kind)
+{
+    (void)device, (void)kind;
+    transfers++;
+    memcpy(to, from, bytes);
+    return LIGHT_OK;
+}
+
+/* A device whose memory the host can only see through `copy`. */
+static void a_step_waits_for_no_answer_from_the_device(void **state)
+{
+    light_backend backend = light_cpu_backend;
+    light_device device = *light_device_cpu();
+    double g[A];
+    (void)state;
+    backend.copy = count_transfer;
+    device.backend = &backend;
+    device.is_host = false;
+    light_optimizer *optimizer = add(light_parameters(&m->base));
+    assert_int_equal(light_scaler_new(&scaler, optimizers, &device, false), LIGHT_OK);
+    s->grad_scale = &scaler->scale;
+    for (int k = 0; k < 60; k++) {
+        assert_int_equal(light_step_begin(s), LIGHT_OK);
+        for (int i = 0; i < A; i++) g[i] = k % 7 == 3 ? (double)INFINITY : cos(k + i);
+        set_grad(m->a, g, 1024);
+        set_grad(m->b, g, 1024);
+        m->b->grad_fresh = k < 30;
+        step(0);
+        assert_int_equal(light_scaler_update(scaler, s), LIGHT_OK);
+        /* In the first step, and where b joins in: what was skipped so far is taken off. */
+        assert_int_equal(transfers > 0, k == 0 || k == 30);
+        transfers = 0;
+    }
+    assert_int_equal(light_optimizer_settle(optimizer), LIGHT_OK);
+    assert_int_equal(transfers, 2);
+    assert_int_equal(optimizer->groups[0].entries[0].steps, 60 - 9);
+    assert_int_equal(optimizer->groups[0].entries[1].steps, 30 - 5);
+    light_scaler_free(scaler);
+    scaler = NULL;
+}
+
 /* ---- several optimizers ------------------------------------------------------ */
 
 static bool is_a(const light_parameter *p, void *user)
@@ -350,6 +396,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(steps_are_those_of_the_reference),
+        TEST(a_step_waits_for_no_answer_from_the_device),
         TEST(one_optimizer_skips_and_the_other_goes_on),
         TEST(state_comes_back),
         TEST(backward_begins_with_the_scale),
