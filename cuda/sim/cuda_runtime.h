@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CUDA's language and the part of its runtime that this backend uses, for the host: the simulated device. */
+/* CUDA's language and the part of its runtime that this backend uses, for the host: the simulated device. In the
+ * environment:
+ *
+ *     LIGHT_SIM_ORDER    order of threads and blocks: forward, reverse, or the seed of a random one   (block.h)
+ *     LIGHT_SIM_SEED     streams work late, and in an order made from this; 0: at once                (stream.cpp)
+ *     LIGHT_SIM_MEMORY   MiB of a device, 8192                                                        (memory.cpp)
+ *     LIGHT_SIM_DEVICES  how many there are, 1                                                        (device.cpp)
+ */
 #ifndef LIGHT_CUDA_SIM_CUDA_RUNTIME_H
 #define LIGHT_CUDA_SIM_CUDA_RUNTIME_H
 #include <cmath>
