@@ -6,14 +6,11 @@
 #include "autograd/op.h"
 
 /* The files of such operations. Each has a list of its own, which ends with NULL. */
+/* clang-format off */
 #define LIGHT_OP_FILE_MAP(X)                                                                                 \
-    X(matmul)                                                                                                \
-    X(conv)                                                                                                  \
-    X(attention)                                                                                             \
-    X(softmax)                                                                                               \
-    X(norm)                                                                                                  \
-    X(loss)                                                                                                  \
-    X(reduce) X(scan) X(unary) X(binary) X(embedding) X(index) X(dropout) X(rope) X(pool) X(shape) X(join)
+    X(matmul) X(conv) X(attention) X(softmax) X(norm) X(loss) X(reduce) X(scan) X(unary) X(binary)           \
+    X(embedding) X(index) X(dropout) X(rope) X(pool) X(shape) X(join)
+/* clang-format on */
 #define X(file) extern const light_op *const light_##file##_ops[];
 LIGHT_OP_FILE_MAP(X)
 #undef X
