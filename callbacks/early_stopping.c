@@ -104,9 +104,11 @@ static void check(early_stopping *e, light_trainer *t)
     if (light_trainer_sanity_checking(t) || light_trainer_run_stage(t) != LIGHT_STAGE_FIT) return;
     if (!light_trainer_metric(t, e->options.monitor, &value)) {
         if (e->options.strict == LIGHT_ON)
-            light_trainer_fail(t, LIGHT_ERR_NOT_FOUND,
-                               "early stopping watches \"%s\", which has not been logged; logged: %s",
-                               e->options.monitor, light_trainer_metric_names(t, names, sizeof names));
+            light_trainer_fail_at_rest(
+                t, LIGHT_ERR_NOT_FOUND,
+                "early stopping watches \"%s\" (--early_stopping.monitor), which has not "
+                "been logged; logged: %s",
+                e->options.monitor, light_trainer_metric_names(t, names, sizeof names));
         return;
     }
     if (judge(e, value, why, sizeof why)) light_trainer_stop(t, why);

@@ -52,7 +52,7 @@ static const light_option options[] = {
                            "whether smaller or larger is better"),
     OPTION(save_top_k, 1, "how many of the best are kept; -1: all, 0: none"),
     OPTION(save_last, LIGHT_ON, "keep the newest too"),
-    OPTION(save_on_exception, LIGHT_ON, "save when the run is interrupted"),
+    OPTION(save_on_exception, LIGHT_ON, "save when the run is interrupted, or a metric is missing"),
     OPTION(save_weights_only, false, "weights only: training cannot go on from them"),
     OPTION(every_n_train_steps, 0, "save every so many optimizer steps; 0: off"),
     OPTION(every_n_epochs, 0, "save every so many epochs; 0: every epoch unless another trigger is set"),
@@ -244,8 +244,9 @@ static light_status find_score(model_checkpoint *m, light_trainer *t, double *sc
     if (!monitor) return LIGHT_OK;
     if (!light_trainer_metric(t, monitor, score))
         return light_fail(LIGHT_ERR_NOT_FOUND,
-                          "model_checkpoint monitors \"%s\", which has not been logged; logged: %s", monitor,
-                          light_trainer_metric_names(t, names, sizeof names));
+                          "model_checkpoint monitors \"%s\" (--model_checkpoint.monitor), which has not been "
+                          "logged; logged: %s",
+                          monitor, light_trainer_metric_names(t, names, sizeof names));
     if (isnan(*score)) *score = strcmp(m->options.mode, "max") ? INFINITY : -INFINITY;
     return LIGHT_OK;
 }
@@ -284,7 +285,7 @@ static void try_to_save(model_checkpoint *m, light_trainer *t)
     m->deferred = false;
     if (light_trainer_global_step(t) == m->last_step) return;
     light_status status = save(m, t, false);
-    if (status != LIGHT_OK) light_trainer_fail(t, status, "%s", light_error_message());
+    if (status != LIGHT_OK) light_trainer_fail_at_rest(t, status, "%s", light_error_message());
 }
 
 static bool same_folder(const char *a, const char *b)
@@ -421,14 +422,16 @@ static void on_train_end(light_callback *self, light_trainer *t)
     if (status != LIGHT_OK) light_trainer_fail(t, status, "%s", light_error_message());
 }
 
+/* Ctrl-C, or a metric that is not there: what has been done since the last save is not lost. */
 static void on_exception(light_callback *self, light_trainer *t, light_status status)
 {
     model_checkpoint *m = (model_checkpoint *)self;
-    if (status != LIGHT_ERR_INTERRUPTED || light_trainer_run_stage(t) != LIGHT_STAGE_FIT || !m->folder ||
+    (void)status;
+    if (!light_trainer_at_rest(t) || light_trainer_run_stage(t) != LIGHT_STAGE_FIT || !m->folder ||
         m->options.save_on_exception != LIGHT_ON || light_trainer_global_step(t) == m->last_step)
         return;
     if (save(m, t, true) != LIGHT_OK)
-        light_message(LIGHT_MESSAGE_WARNING, "no checkpoint of the interrupted run: %s",
+        light_message(LIGHT_MESSAGE_WARNING, "no checkpoint of the run that ends here: %s",
                       light_error_message());
 }
 

@@ -26,8 +26,8 @@ struct range {
 
 #define CALLS(X)                                                                                             \
     X(cuMemAddressReserve)                                                                                   \
-    X(cuMemAddressFree) X(cuMemCreate) X(cuMemRelease) X(cuMemMap) X(cuMemUnmap) X(cuMemSetAccess)           \
-        X(cuGetErrorString)
+    X(cuMemAddressFree)                                                                                      \
+    X(cuMemCreate) X(cuMemRelease) X(cuMemMap) X(cuMemUnmap) X(cuMemSetAccess) X(cuGetErrorString)
 static struct {
 #define MEMBER(name) decltype(&::name) name;
     CALLS(MEMBER)
@@ -109,11 +109,11 @@ light_status commit(light_device *device, void *base, size_t from, size_t to)
 {
     range *r = find_range(device, base);
     piece *p = (piece *)calloc(1, sizeof *p);
-    char text[256];
     if (!p) return light_fail(LIGHT_ERR_MEMORY, "out of memory on the host");
     p->offset = from;
     p->bytes = to - from;
     CUresult error = map_piece(device, r, p);
+    if (error == CUDA_ERROR_OUT_OF_MEMORY && give_back_unused(device)) error = map_piece(device, r, p);
     if (error == CUDA_SUCCESS) {
         p->next = r->pieces;
         r->pieces = p;
@@ -121,11 +121,7 @@ light_status commit(light_device *device, void *base, size_t from, size_t to)
     }
     free(p);
     if (error != CUDA_ERROR_OUT_OF_MEMORY) return driver_status(device, error, "mapping memory");
-    return light_fail(
-        LIGHT_ERR_MEMORY,
-        "out of memory on %s: a step grew to %zu MiB, %zu MiB more than there were; %s (smaller batches, "
-        "light_recompute or 16-bit precision need less)",
-        device->name, to >> 20, (to - from) >> 20, memory_report(device, text, sizeof text));
+    return step_too_large(device, from, to);
 }
 
 void unreserve(light_device *device, void *base, size_t bytes)

@@ -31,8 +31,7 @@ static const char *kernel_name(int id)
     return id >= 0 && id < LIGHT_KERNEL_COUNT ? names[id] : "?";
 }
 
-/* The fault that a kernel noted, which is then forgotten. */
-static light_status take_fault(const light_device *device)
+light_status take_fault(const light_device *device)
 {
     volatile fault *noted = state_of(device)->fault;
     if (noted->kind == FAULT_NONE) return LIGHT_OK;
@@ -129,6 +128,7 @@ light_status open_device(light_device *device, int index)
     device_state *s = (device_state *)calloc(1, sizeof *s);
     if (!s) return light_fail(LIGHT_ERR_MEMORY, "out of memory on the host");
     s->index = index;
+    pthread_mutex_init(&s->mutex, NULL);
     device->state = s;
 #ifdef LIGHT_CUDA_SIM
     device->simulated = true;
@@ -142,11 +142,13 @@ void close_device(light_device *device)
 {
     device_state *s = state_of(device);
     if (!s) return;
+    cudaSetDevice(s->index);
     memory_close(device);
     const cudaStream_t streams[] = {s->compute, s->communication, s->upload, s->download};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
         if (streams[i]) cudaStreamDestroy(streams[i]);
     if (s->fault) cudaFreeHost(s->fault);
+    pthread_mutex_destroy(&s->mutex);
     free(s);
     device->state = NULL;
 }

@@ -8,6 +8,7 @@
 
 #include <cuda_runtime.h> /* in the simulated build: cuda/sim/cuda_runtime.h */
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -49,6 +50,7 @@ struct device_state {
     bool sync_every; /* LIGHT_CUDA_SYNC=1: wait after each launch, so that a fault has its operation's name */
     void *scratch;   /* work memory of kernels on `compute` */
     size_t scratch_bytes;
+    pthread_mutex_t mutex; /* memory and copies may be asked for by any thread, kernels by one at a time */
     pool *memory;
     range *ranges;
     struct transfers *transfers;
@@ -68,6 +70,13 @@ inline cudaStream_t stream_of(const light_device *device)
 
 /* Turns a CUDA error into a status and a text: what was done, what CUDA says, what to try. */
 light_status cuda_status(const light_device *device, cudaError_t error, const char *doing);
+
+/* Makes the device the calling thread's: CUDA has one for each thread, the first unless told otherwise, on which memory
+ * and kernels are. */
+inline light_status use(const light_device *device)
+{
+    return cuda_status(device, cudaSetDevice(state_of(device)->index), "choosing the device");
+}
 
 /* Work memory on the device for the kernels of one launcher, aligned to 256 bytes, contents undefined. Later launchers
  * use the same memory: launches on `compute` follow each other, so they do not disturb what runs before them. Asked for
@@ -89,8 +98,24 @@ struct kernel_entry {
     light_kernel kernel;
 };
 
+/* The fault that a kernel noted, which is then forgotten. */
+light_status take_fault(const light_device *device);
 /* After a launch: its error, or the fault of an earlier one. */
 light_status launched(const light_device *device, cudaError_t error);
+
+/* Holds the device's mutex while it lives. */
+struct held {
+    device_state *state;
+    explicit held(const light_device *device) : state(state_of(device))
+    {
+        pthread_mutex_lock(&state->mutex);
+    }
+    ~held()
+    {
+        pthread_mutex_unlock(&state->mutex);
+    }
+    held(const held &) = delete;
+};
 
 /* Runs a __global__ function on the compute stream. A grid without blocks is no work. `shared`: bytes of dynamic shared
  * memory. Arguments are converted to the parameters' types. */
@@ -99,10 +124,7 @@ light_status launch(const light_device *device, void (*kernel)(P...), dim3 grid,
                     A... arguments)
 {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return LIGHT_OK;
-#ifdef LIGHT_CUDA_SIM
-    return launched(device,
-                    sim::launch(grid, block, shared, stream_of(device), [=] { kernel(P(arguments)...); }));
-#else
+    LIGHT_TRY(use(device));
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = block;
@@ -114,7 +136,6 @@ light_status launch(const light_device *device, void (*kernel)(P...), dim3 grid,
                                                    cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
                               "shared memory"));
     return launched(device, cudaLaunchKernelEx(&config, kernel, P(arguments)...));
-#endif
 }
 
 /* Blocks for n items, `each` of them a block: enough to fill the device several times over, no more; kernels go on in

@@ -45,6 +45,16 @@ char *memory_report(const light_device *device, char *text, size_t bytes)
     return text;
 }
 
+light_status step_too_large(const light_device *device, size_t from, size_t to)
+{
+    char text[256];
+    return light_fail(
+        LIGHT_ERR_MEMORY,
+        "out of memory on %s: a step grew to %zu MiB, %zu MiB more than there were; %s (smaller batches, "
+        "light_recompute or 16-bit precision need less)",
+        device->name, to >> 20, (to - from) >> 20, memory_report(device, text, sizeof text));
+}
+
 /* Gives all that is unused back to CUDA. */
 static void trim(pool *p)
 {
@@ -59,10 +69,11 @@ static void trim(pool *p)
     }
 }
 
-static light_status ask_cuda(light_device *device, size_t bytes, void **data)
+light_status ask_cuda(light_device *device, size_t bytes, void **data)
 {
     pool *p = state_of(device)->memory;
     char text[256];
+    LIGHT_TRY(use(device));
     cudaError_t error = cudaMalloc(data, bytes);
     if (error == cudaErrorMemoryAllocation && p->cached) {
         cudaGetLastError();
@@ -74,9 +85,18 @@ static light_status ask_cuda(light_device *device, size_t bytes, void **data)
     if (error != cudaErrorMemoryAllocation) return cuda_status(device, error, "asking for memory");
     return light_fail(
         LIGHT_ERR_MEMORY,
-        "out of memory on %s: %zu MiB were asked for; %s (smaller batches, light_recompute or 16-bit "
+        "out of memory on %s: %zu KiB were asked for; %s (smaller batches, light_recompute or 16-bit "
         "precision need less)",
-        device->name, bytes >> 20, memory_report(device, text, sizeof text));
+        device->name, bytes >> 10, memory_report(device, text, sizeof text));
+}
+
+bool give_back_unused(light_device *device)
+{
+    held mutex(device);
+    pool *p = state_of(device)->memory;
+    if (!p->cached) return false;
+    trim(p);
+    return true;
 }
 
 light_status memory_open(light_device *device)
@@ -96,27 +116,36 @@ void memory_close(light_device *device)
     free(s->memory);
 }
 
-light_status allocate(light_device *device, size_t bytes, void **data)
+/* From the pool, or from CUDA. */
+static light_status take_block(light_device *device, int which, void **data)
 {
     pool *p = state_of(device)->memory;
-    int which = class_of(bytes);
-    if (which == CLASSES)
-        return light_fail(LIGHT_ERR_MEMORY, "out of memory on %s: %zu MiB were asked for", device->name,
-                          bytes >> 20);
     if (free_block *block = p->free_of[which]) {
         p->free_of[which] = block->next;
         p->cached -= class_bytes(which);
         *data = block->data;
         free(block);
-    } else {
-        LIGHT_TRY(ask_cuda(device, class_bytes(which), data));
-        p->held += class_bytes(which);
+        return LIGHT_OK;
     }
+    LIGHT_TRY(ask_cuda(device, class_bytes(which), data));
+    p->held += class_bytes(which);
+    return LIGHT_OK;
+}
+
+light_status allocate(light_device *device, size_t bytes, void **data)
+{
+    held mutex(device);
+    int which = class_of(bytes);
+    if (which == CLASSES)
+        return light_fail(LIGHT_ERR_MEMORY, "out of memory on %s: %zu MiB were asked for", device->name,
+                          bytes >> 20);
+    LIGHT_TRY(take_block(device, which, data));
     return cuda_status(device, cudaMemsetAsync(*data, 0, bytes, stream_of(device)), "clearing memory");
 }
 
 void release(light_device *device, void *data, size_t bytes)
 {
+    held mutex(device);
     pool *p = state_of(device)->memory;
     int which = class_of(bytes);
     free_block *block = (free_block *)malloc(sizeof *block);
@@ -136,12 +165,12 @@ light_status scratch(const light_device *device, size_t bytes, void **data)
 {
     device_state *s = state_of(device);
     if (bytes > s->scratch_bytes) {
-        size_t grown = 2 * s->scratch_bytes > bytes ? 2 * s->scratch_bytes : bytes;
-        void *memory;
-        LIGHT_TRY(ask_cuda((light_device *)device, grown, &memory));
+        held mutex(device);
         cudaFree(s->scratch); /* waits for the kernels that use it */
-        s->scratch = memory;
-        s->scratch_bytes = grown;
+        s->scratch = NULL;
+        s->scratch_bytes = 0;
+        LIGHT_TRY(ask_cuda((light_device *)device, bytes, &s->scratch));
+        s->scratch_bytes = bytes;
     }
     *data = s->scratch;
     return LIGHT_OK;

@@ -21,6 +21,14 @@ void release(light_device *device, void *data, size_t bytes);
 /* "12.1 GiB are held, 0.3 GiB of 79.1 GiB are free", for messages */
 char *memory_report(const light_device *device, char *text, size_t bytes);
 
+/* Memory from CUDA, for as long as the device is open; gives the pool's unused memory back if it must. The caller holds
+ * the device's mutex. */
+light_status ask_cuda(light_device *device, size_t bytes, void **data);
+/* Gives the pool's unused memory back to CUDA; false if there is none. */
+bool give_back_unused(light_device *device);
+/* An error: there is no memory for a step that grows from `from` bytes to `to`. */
+light_status step_too_large(const light_device *device, size_t from, size_t to);
+
 /* addresses.cu: a range of addresses that becomes memory piece by piece. */
 light_status reserve(light_device *device, size_t bytes, void **base);
 light_status commit(light_device *device, void *base, size_t from, size_t to);

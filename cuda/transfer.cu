@@ -13,7 +13,7 @@ namespace light
 {
 
 enum { STAGES = 4, BATCHES = 3, CHUNKS = 32 };
-static const size_t STAGE_BYTES = (size_t)4 << 20;
+static const size_t STAGE_BYTES = (size_t)4 << 20, CHUNK_BYTES = (size_t)1 << 20;
 
 /* Pinned memory that is in use until its event has happened. */
 struct stage {
@@ -21,14 +21,14 @@ struct stage {
     cudaEvent_t done;
 };
 
-/* The device memory of a batch. It grows with the first batches, field by field. */
+/* The device memory of a batch. A batch that does not fit takes more chunks, which are joined before the next. */
 struct chunk {
     char *data;
     size_t bytes, used;
 };
 struct batch_memory {
     chunk chunks[CHUNKS];
-    cudaEvent_t finished; /* the work on the batch */
+    cudaEvent_t begun; /* what had been asked of the device when the batch began */
     cudaEvent_t arrived;
 };
 
@@ -36,8 +36,7 @@ struct transfers {
     stage stages[STAGES];
     int next_stage;
     batch_memory batches[BATCHES];
-    int batch;
-    bool begun;
+    int batch; /* the last one */
     struct {
         double *data; /* pinned, LIGHT_FETCHES of them */
         cudaEvent_t done[LIGHT_FETCHES];
@@ -62,7 +61,7 @@ light_status transfer_open(light_device *device)
         LIGHT_TRY(new_event(device, &t->stages[i].done));
     }
     for (int i = 0; i < BATCHES; i++) {
-        LIGHT_TRY(new_event(device, &t->batches[i].finished));
+        LIGHT_TRY(new_event(device, &t->batches[i].begun));
         LIGHT_TRY(new_event(device, &t->batches[i].arrived));
     }
     for (int i = 0; i < LIGHT_FETCHES; i++) LIGHT_TRY(new_event(device, &t->fetches.done[i]));
@@ -82,7 +81,7 @@ void transfer_close(light_device *device)
     for (int i = 0; i < BATCHES; i++) {
         for (int k = 0; k < CHUNKS; k++)
             if (t->batches[i].chunks[k].data) cudaFree(t->batches[i].chunks[k].data);
-        if (t->batches[i].finished) cudaEventDestroy(t->batches[i].finished);
+        if (t->batches[i].begun) cudaEventDestroy(t->batches[i].begun);
         if (t->batches[i].arrived) cudaEventDestroy(t->batches[i].arrived);
     }
     for (int i = 0; i < LIGHT_FETCHES; i++)
@@ -142,12 +141,13 @@ static light_status receive(light_device *device, char *to, const char *from, si
         memcpy(to + at, now->data, n);
     }
     device->synchronizations++;
-    return launched(device, cudaSuccess); /* a fault of what computed it */
+    return take_fault(device); /* of what computed it */
 }
 
 light_status copy(light_device *device, void *to, const void *from, size_t bytes, light_copy_kind kind)
 {
     if (bytes == 0) return LIGHT_OK;
+    held mutex(device);
     return kind == LIGHT_COPY_HOST_TO_DEVICE
                ? send(device, stream_of(device), (char *)to, (const char *)from, bytes)
                : receive(device, (char *)to, (const char *)from, bytes);
@@ -155,34 +155,50 @@ light_status copy(light_device *device, void *to, const void *from, size_t bytes
 
 /* ---- upload -------------------------------------------------------------------- */
 
-light_status upload_begin(light_device *device)
+static light_status new_chunk(light_device *device, chunk *c, size_t bytes)
 {
-    device_state *s = state_of(device);
-    transfers *t = s->transfers;
-    /* All work on the last batch has been asked for: its memory is free when that is done. */
-    if (t->begun)
-        LIGHT_TRY(
-            cuda_status(device, cudaEventRecord(t->batches[t->batch].finished, s->compute), "uploading"));
-    t->begun = true;
-    t->batch = (t->batch + 1) % BATCHES;
-    batch_memory *b = &t->batches[t->batch];
-    LIGHT_TRY(cuda_status(device, cudaStreamWaitEvent(s->upload, b->finished, 0), "uploading"));
-    for (int i = 0; i < CHUNKS; i++) b->chunks[i].used = 0;
+    void *memory;
+    LIGHT_TRY(ask_cuda(device, bytes, &memory));
+    *c = chunk{(char *)memory, bytes, 0};
     return LIGHT_OK;
 }
 
-/* Room in the batch's memory, which is there already but for the first batches. */
+/* One chunk instead of several; waits for the device, as CUDA does when memory is freed. */
+static light_status join_chunks(light_device *device, batch_memory *b)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < CHUNKS && b->chunks[i].data; i++) {
+        bytes += b->chunks[i].bytes;
+        cudaFree(b->chunks[i].data);
+        b->chunks[i] = chunk{};
+    }
+    return new_chunk(device, b->chunks, bytes);
+}
+
+light_status upload_begin(light_device *device)
+{
+    held mutex(device);
+    device_state *s = state_of(device);
+    transfers *t = s->transfers;
+    batch_memory *before = &t->batches[t->batch];
+    t->batch = (t->batch + 1) % BATCHES;
+    batch_memory *b = &t->batches[t->batch];
+    /* The memory's last batch was given up when the batch before this one began. */
+    LIGHT_TRY(cuda_status(device, cudaStreamWaitEvent(s->upload, before->begun, 0), "uploading"));
+    LIGHT_TRY(cuda_status(device, cudaEventRecord(b->begun, s->compute), "uploading"));
+    for (int i = 0; i < CHUNKS; i++) b->chunks[i].used = 0;
+    return b->chunks[1].data ? join_chunks(device, b) : LIGHT_OK;
+}
+
+/* Room in the batch's memory, which is there already unless the batch is larger than all before. */
 static light_status take_room(light_device *device, batch_memory *b, size_t bytes, char **data)
 {
     chunk *c = b->chunks;
     while (c < b->chunks + CHUNKS && c->data && c->bytes - c->used < bytes) c++;
     if (c == b->chunks + CHUNKS)
-        return light_fail(LIGHT_ERR_UNSUPPORTED, "%s: a batch has more than %d fields", device->name, CHUNKS);
-    if (!c->data) {
-        void *memory;
-        LIGHT_TRY(cuda_status(device, cudaMalloc(&memory, bytes), "memory for batches"));
-        *c = chunk{(char *)memory, bytes, 0};
-    }
+        return light_fail(LIGHT_ERR_UNSUPPORTED, "%s: the first batch has more than %d large fields",
+                          device->name, CHUNKS);
+    if (!c->data) LIGHT_TRY(new_chunk(device, c, bytes < CHUNK_BYTES ? CHUNK_BYTES : bytes));
     *data = c->data + c->used;
     c->used += bytes;
     return LIGHT_OK;
@@ -190,6 +206,7 @@ static light_status take_room(light_device *device, batch_memory *b, size_t byte
 
 light_status upload(light_device *device, const void *from, size_t bytes, void **data)
 {
+    held mutex(device);
     device_state *s = state_of(device);
     batch_memory *b = &s->transfers->batches[s->transfers->batch];
     char *to = NULL;
@@ -206,17 +223,20 @@ light_status fetch(light_device *device, const void *data, light_dtype dtype, in
 {
     transfers *t = state_of(device)->transfers;
     int i = t->fetches.next;
+    for (int n = 0; n < LIGHT_FETCHES && t->fetches.taken[i]; n++) i = (i + 1) % LIGHT_FETCHES;
     if (t->fetches.taken[i])
         return light_fail(LIGHT_ERR_STATE, "%s: %d numbers are on their way", device->name, LIGHT_FETCHES);
-    t->fetches.next = (i + 1) % LIGHT_FETCHES;
-    t->fetches.taken[i] = true;
-    t->fetches.dtype[i] = (uint8_t)dtype;
     LIGHT_TRY(cuda_status(device,
                           cudaMemcpyAsync(&t->fetches.data[i], data, light_dtype_size(dtype),
                                           cudaMemcpyDeviceToHost, stream_of(device)),
                           "fetching a number"));
+    LIGHT_TRY(
+        cuda_status(device, cudaEventRecord(t->fetches.done[i], stream_of(device)), "fetching a number"));
+    t->fetches.next = (i + 1) % LIGHT_FETCHES;
+    t->fetches.taken[i] = true;
+    t->fetches.dtype[i] = (uint8_t)dtype;
     *ticket = i;
-    return cuda_status(device, cudaEventRecord(t->fetches.done[i], stream_of(device)), "fetching a number");
+    return LIGHT_OK;
 }
 
 light_status fetched(light_device *device, int ticket, bool wait, double *value)
@@ -237,7 +257,7 @@ light_status fetched(light_device *device, int ticket, bool wait, double *value)
         memcpy(&number, &t->fetches.data[ticket], sizeof number);
         *value = number;
     }
-    return launched(device, cudaSuccess);
+    return take_fault(device);
 }
 
 } // namespace light

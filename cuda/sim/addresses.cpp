@@ -2,32 +2,27 @@
 /* Address ranges that become memory piece by piece: what addresses.cu does, for the simulated device. */
 #include "cuda/memory.h"
 
-#include <sys/mman.h>
-
 namespace light
 {
 
 light_status reserve(light_device *device, size_t bytes, void **base)
 {
-    void *memory =
-        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
-        return light_fail(LIGHT_ERR_MEMORY, "%s: no address range of %zu MiB", device->name, bytes >> 20);
-    sim::note_memory(memory, bytes);
-    *base = memory;
-    return LIGHT_OK;
+    return cuda_status(device, sim::reserve_range(bytes, base), "reserving addresses");
 }
 
-light_status commit(light_device *, void *, size_t, size_t)
+light_status commit(light_device *device, void *base, size_t from, size_t to)
 {
-    return LIGHT_OK;
+    cudaError_t error = sim::commit_range(base, from, to);
+    if (error == cudaErrorMemoryAllocation && give_back_unused(device))
+        error = sim::commit_range(base, from, to);
+    return error == cudaErrorMemoryAllocation ? step_too_large(device, from, to)
+                                              : cuda_status(device, error, "mapping memory");
 }
 
-void unreserve(light_device *device, void *base, size_t bytes)
+void unreserve(light_device *device, void *base, size_t)
 {
     cudaStreamSynchronize(stream_of(device));
-    sim::forget_memory(base);
-    munmap(base, bytes);
+    sim::release_range(base);
 }
 
 } // namespace light

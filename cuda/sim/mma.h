@@ -9,6 +9,13 @@
 namespace sim
 {
 
+/* The lanes of the last warp may not all exist. */
+inline void check_whole(void *const (&lanes)[32])
+{
+    for (int lane = 0; lane < 32; lane++)
+        if (!lanes[lane]) fail_kernel("a matrix operation in a warp without lane %d", lane);
+}
+
 /* ---- mma.sync.aligned.m16n8k16.row.col.f32.T.T.f32: c += a b ------------------ */
 
 inline float value_of_bf16(uint16_t bits)
@@ -32,6 +39,7 @@ struct mma_lane {
 template <float (*value)(uint16_t)> void mma_m16n8k16(void *const (&lanes)[32])
 {
     float a[16][16], b[16][8];
+    check_whole(lanes);
     for (int lane = 0; lane < 32; lane++) {
         const mma_lane *l = (const mma_lane *)lanes[lane];
         int group = lane / 4, pair = lane % 4 * 2;
@@ -53,16 +61,16 @@ template <float (*value)(uint16_t)> void mma_m16n8k16(void *const (&lanes)[32])
     }
 }
 
-inline void mma_m16n8k16_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
+inline void mma_m16n8k16_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], site at = here())
 {
     mma_lane mine = {c, a, b};
-    warp_together(&mine, mma_m16n8k16<value_of_bf16>);
+    warp_gather(~0u, &mine, mma_m16n8k16<value_of_bf16>, at);
 }
 
-inline void mma_m16n8k16_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
+inline void mma_m16n8k16_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], site at = here())
 {
     mma_lane mine = {c, a, b};
-    warp_together(&mine, mma_m16n8k16<value_of_f16>);
+    warp_gather(~0u, &mine, mma_m16n8k16<value_of_f16>, at);
 }
 
 /* ---- ldmatrix.sync.aligned.m8n8.x2/x4[.trans].shared.b16 ------------------------ */
@@ -74,12 +82,13 @@ struct ldmatrix_lane {
 
 template <int count, bool transposed> void ldmatrix(void *const (&lanes)[32])
 {
+    check_whole(lanes);
     for (int i = 0; i < count; i++) {
         uint16_t m[8][8];
         for (int row = 0; row < 8; row++) {
             const void *from = ((const ldmatrix_lane *)lanes[8 * i + row])->row;
             if ((uintptr_t)from % 16)
-                sim_die("ldmatrix: lane %d's row is not aligned to 16 bytes", 8 * i + row);
+                fail_kernel("ldmatrix: lane %d's row is not aligned to 16 bytes", 8 * i + row);
             memcpy(m[row], from, sizeof m[row]);
         }
         for (int lane = 0; lane < 32; lane++) {
@@ -90,29 +99,29 @@ template <int count, bool transposed> void ldmatrix(void *const (&lanes)[32])
     }
 }
 
-inline void ldmatrix_x4(uint32_t (&r)[4], const void *row)
+inline void ldmatrix_x4(uint32_t (&r)[4], const void *row, site at = here())
 {
     ldmatrix_lane mine = {r, row};
-    warp_together(&mine, ldmatrix<4, false>);
+    warp_gather(~0u, &mine, ldmatrix<4, false>, at);
 }
 
-inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void *row)
+inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void *row, site at = here())
 {
     ldmatrix_lane mine = {r, row};
-    warp_together(&mine, ldmatrix<4, true>);
+    warp_gather(~0u, &mine, ldmatrix<4, true>, at);
 }
 
 /* Rows are those of lanes 0 to 15. */
-inline void ldmatrix_x2(uint32_t (&r)[2], const void *row)
+inline void ldmatrix_x2(uint32_t (&r)[2], const void *row, site at = here())
 {
     ldmatrix_lane mine = {r, row};
-    warp_together(&mine, ldmatrix<2, false>);
+    warp_gather(~0u, &mine, ldmatrix<2, false>, at);
 }
 
-inline void ldmatrix_x2_trans(uint32_t (&r)[2], const void *row)
+inline void ldmatrix_x2_trans(uint32_t (&r)[2], const void *row, site at = here())
 {
     ldmatrix_lane mine = {r, row};
-    warp_together(&mine, ldmatrix<2, true>);
+    warp_gather(~0u, &mine, ldmatrix<2, true>, at);
 }
 
 /* ---- cp.async.cg.shared.global, 16 bytes ------------------------------------------ */

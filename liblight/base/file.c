@@ -140,11 +140,10 @@ static light_status write_new_file(const char *path, const void *data, size_t by
 
 static light_status rename_and_sync(const char *temporary, const char *path)
 {
-    if (!light_file_may_write() || rename(temporary, path) != 0)
-        return fail_errno_at("rename a file to", path);
-    char *parent = light_path_parent(path);
+    char *parent = light_path_parent(path); /* first: a file in place is no failure for want of memory */
     if (!parent) return LIGHT_ERR_MEMORY;
-    light_status status = light_file_sync(parent);
+    bool renamed = light_file_may_write() && rename(temporary, path) == 0;
+    light_status status = renamed ? light_file_sync(parent) : fail_errno_at("rename a file to", path);
     light_free(parent);
     return status;
 }

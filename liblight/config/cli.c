@@ -307,15 +307,20 @@ static void tell_where(const cli *c, light_trainer *t)
         light_datamodule_has_loader(c->config->data, LIGHT_STAGE_PREDICT))
         tell_next(c, before, "predict", folder, "--ckpt_path best");
     if (c->stage != LIGHT_STAGE_FIT || !exists_in(folder, "checkpoints/last")) return;
-    snprintf(more, sizeof more, "--ckpt_path last --trainer.max_epochs %lld",
-             (long long)light_trainer_current_epoch(t) + 5);
+    int64_t steps = t->options.max_steps;
+    if (steps > 0 && light_trainer_global_step(t) >= steps)
+        snprintf(more, sizeof more, "--ckpt_path last --trainer.max_steps %lld", 2 * (long long)steps);
+    else
+        snprintf(more, sizeof more, "--ckpt_path last --trainer.max_epochs %lld",
+                 (long long)light_trainer_current_epoch(t) + 5);
     tell_next(c, before, "fit", folder, more);
 }
 
 /* The same line again, from the newest checkpoint. */
-static void tell_how_to_go_on(cli *c)
+static void tell_how_to_go_on(cli *c, light_status status)
 {
     light_string line = {0};
+    bool as_before = status != LIGHT_ERR_NOT_FOUND; /* a metric under another name would be missing again */
     append_word(&line, c->argv[0]);
     light_string_append(&line, " fit");
     for (int i = 2; i < c->argc; i++) {
@@ -327,7 +332,8 @@ static void tell_how_to_go_on(cli *c)
         light_string_append(&line, " ");
         append_word(&line, c->argv[i]);
     }
-    light_message(LIGHT_MESSAGE_INFO, "to go on: %s --ckpt_path last", light_string_text(&line));
+    light_message(LIGHT_MESSAGE_INFO, "%s: %s --ckpt_path last",
+                  as_before ? "to go on" : "to go on, with that put right", light_string_text(&line));
     light_string_free(&line);
 }
 
@@ -347,7 +353,7 @@ static int exit_code(cli *c, light_trainer *t, light_status status)
     /* A file that is damaged, or a checkpoint of another model, would be so the next time too. */
     if (c->stage == LIGHT_STAGE_FIT && status != LIGHT_ERR_FORMAT && folder[0] &&
         exists_in(folder, "checkpoints/last"))
-        tell_how_to_go_on(c);
+        tell_how_to_go_on(c, status);
     return status == LIGHT_ERR_INTERRUPTED ? EXIT_INTERRUPTED : EXIT_FAILED;
 }
 

@@ -64,6 +64,8 @@ static light_status fill(light_config *c, const light_module_vtable *model,
     c->trainer = program->trainer; /* its callbacks and loggers */
     light_options_default(light_trainer_option_table, &c->trainer);
     light_options_merge(light_trainer_option_table, &c->trainer, &program->trainer, 0);
+    c->epochs_given = program->trainer.max_epochs != 0;
+    if (!c->epochs_given) light_trainer_default_epochs(&c->trainer);
     c->ckpt_path = "";
     if (!(c->model = light_module_new(model))) return LIGHT_ERR_ARGUMENT;
     if (!(c->data = light_datamodule_new(data))) return LIGHT_ERR_ARGUMENT;
@@ -168,6 +170,8 @@ light_status light_config_set(light_config *c, const char *name, const char *tex
                           where, text);
     LIGHT_TRY(light_option_set(option, section ? section->object : c, text, where));
     if (section) section->touched = true;
+    if (!strcmp(name, "trainer.max_epochs")) c->epochs_given = true;
+    if (!c->epochs_given) light_trainer_default_epochs(&c->trainer);
     if (section && strcmp(name, "trainer.max_epochs") && strcmp(name, "seed_everything"))
         c->customized = true;
     return LIGHT_OK;

@@ -31,6 +31,7 @@ typedef struct light_config {
     light_datamodule *data;
     const char *ckpt_path; /* kept by option.c's texts; "" none */
     bool customized;       /* more was set than how long to train and where from */
+    bool epochs_given;     /* max_epochs was, by program or user */
 } light_config;
 
 /* With the defaults of option tables and program. Free with light_config_free. */

@@ -97,44 +97,64 @@ static void append_header(const csv_logger *c, light_string *out)
     light_string_append(out, "\n");
 }
 
-/* Puts the file in place anew: header, old rows up to `last_step` with empty cells for new columns; opens it. */
-static light_status rewrite(csv_logger *c, int64_t last_step)
+static void drop_columns(csv_logger *c, int n)
+{
+    while (c->n > n) light_free(c->columns[--c->n]);
+}
+
+/* With as many cells as there are columns. There are more when a header could be renamed into place, but not flushed: they
+ * are empty. */
+static void append_old_row(const csv_logger *c, light_string *out, const char *row, const char *end)
+{
+    int cells = 0;
+    const char *p = row;
+    for (; p < end && (*p != ',' || cells < c->n); p++) cells += *p == ',';
+    light_string_append_bytes(out, row, (size_t)(p - row));
+    for (; cells < c->n; cells++) light_string_append(out, ",");
+    light_string_append(out, "\n");
+}
+
+/* The file as it should be: header, old rows up to `last_step` with empty cells for new columns. */
+static light_status compose(const csv_logger *c, int64_t last_step, light_string *out, long *last_row)
 {
     char *old;
     size_t bytes;
-    light_string text = {0};
-    if (c->file) fclose(c->file);
-    c->file = NULL;
     light_status status = light_file_read(c->path, &old, &bytes);
     if (status == LIGHT_ERR_NOT_FOUND)
         old = NULL;
     else
         LIGHT_TRY(status);
-    append_header(c, &text);
-    long last_row = -1;
+    append_header(c, out);
+    *last_row = -1;
     const char *line = old ? strchr(old, '\n') : NULL;
     while (line && line[1]) {
         const char *row = line + 1, *end = strchr(row, '\n');
         if (!end) break; /* cut off by a crash */
         if (strtoll(row, NULL, 10) <= last_step) {
-            last_row = (long)text.length;
-            light_string_append_bytes(&text, row, (size_t)(end - row));
-            int cells = 0;
-            for (const char *p = row; p < end; p++) cells += *p == ',';
-            for (; cells < c->n; cells++) light_string_append(&text, ",");
-            light_string_append(&text, "\n");
+            *last_row = (long)out->length;
+            append_old_row(c, out, row, end);
         }
         line = end;
     }
     light_free(old);
-    status = text.failed ? LIGHT_ERR_MEMORY : light_file_write_atomic(c->path, text.text, text.length);
+    return out->failed ? LIGHT_ERR_MEMORY : LIGHT_OK;
+}
+
+/* Puts the file in place anew and opens it; after a failure the next row tries again. */
+static light_status rewrite(csv_logger *c, int64_t last_step)
+{
+    light_string text = {0};
+    long last_row;
+    light_status status = compose(c, last_step, &text, &last_row);
+    if (status == LIGHT_OK) status = light_file_write_atomic(c->path, text.text, text.length);
     size_t length = text.length;
     light_string_free(&text);
+    if (c->file) fclose(c->file);
+    c->file = NULL;
     LIGHT_TRY(status);
     c->row_at = last_row;
     c->row_length = last_row < 0 ? 0 : length - (size_t)last_row;
     c->file = fopen(c->path, "r+");
-    if (!c->file) return io_error(c, "open");
     return LIGHT_OK;
 }
 
@@ -186,6 +206,7 @@ static light_status begin(light_logger *self, light_trainer *t, const char *fold
     if (resumed_step < 0) return LIGHT_OK; /* the file comes with the first row */
     LIGHT_TRY(read_columns(c));
     LIGHT_TRY(rewrite(c, resumed_step));
+    if (!c->file) return io_error(c, "open");
     return reopen_row(c);
 }
 
@@ -220,15 +241,25 @@ static light_status write_row(csv_logger *c)
     return status;
 }
 
+/* All columns that the metrics need, on disk too; or none of those that are new. */
+static light_status have_columns(csv_logger *c, const light_metric *metrics, int n)
+{
+    int before = c->n;
+    light_status status = LIGHT_OK;
+    for (int i = 0; status == LIGHT_OK && i < n; i++)
+        if (find_column(c, metrics[i].name) < 0)
+            status = add_column(c, metrics[i].name, strlen(metrics[i].name));
+    if (status == LIGHT_OK && (c->n > before || !c->file)) status = rewrite(c, INT64_MAX);
+    if (status != LIGHT_OK) drop_columns(c, before);
+    return status;
+}
+
 static light_status log_metrics(light_logger *self, int64_t step, const light_metric *metrics, int n)
 {
     csv_logger *c = (csv_logger *)self;
     if (!c->path) return LIGHT_OK;
-    int before = c->n;
-    for (int i = 0; i < n; i++)
-        if (find_column(c, metrics[i].name) < 0)
-            LIGHT_TRY(add_column(c, metrics[i].name, strlen(metrics[i].name)));
-    if (c->n > before || !c->file) LIGHT_TRY(rewrite(c, INT64_MAX));
+    LIGHT_TRY(have_columns(c, metrics, n));
+    if (!c->file) return io_error(c, "open");
     if (step != c->step) {
         if (fseek(c->file, 0, SEEK_END) || (c->row_at = ftell(c->file)) < 0) return io_error(c, "write");
         c->step = step;

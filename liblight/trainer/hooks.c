@@ -4,11 +4,17 @@
 
 #include <string.h>
 
+light_status light_trainer_failure(const light_trainer *t)
+{
+    if (t->failure == LIGHT_OK || t->failure_waits) return LIGHT_OK;
+    return light_fail(t->failure, "%s", t->failure_text);
+}
+
 /* What a hook may have left behind: its own failure, or one of an operation in the step. */
 static light_status hook_result(light_trainer *t)
 {
     t->current_callback = NULL;
-    if (t->failure != LIGHT_OK) return light_fail(t->failure, "%s", t->failure_text);
+    LIGHT_TRY(light_trainer_failure(t));
     return t->step ? light_step_status(t->step) : LIGHT_OK;
 }
 

@@ -187,7 +187,7 @@ light_status light_train_on_batch(light_trainer *t, light_batch *batch)
     int64_t steps_before = t->global_step;
     light_tensor *loss = t->module_hooks.training_step(t->module, s, batch);
     LIGHT_TRY(light_step_status(s));
-    if (t->failure != LIGHT_OK) return light_fail(t->failure, "%s", t->failure_text);
+    LIGHT_TRY(light_trainer_failure(t));
     if (t->module_hooks.manual_optimization)
         t->stepped = t->global_step != steps_before;
     else

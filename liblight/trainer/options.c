@@ -16,7 +16,8 @@ const light_option light_trainer_option_table[] = {
     LIGHT_OPTION(T, strategy, "auto", "how processes share the work: auto or single"),
     LIGHT_OPTION_CHOICE(T, precision, "32-true", "32-true|64-true|bf16-mixed",
                         "dtype of parameters (true), or of products with f32 parameters (mixed)"),
-    LIGHT_OPTION_RANGE(T, max_epochs, 1000, -1, INFINITY, "epochs at most; -1: no limit"),
+    LIGHT_OPTION_RANGE(T, max_epochs, 1000, -1, INFINITY,
+                       "epochs at most; -1: no limit, as where max_steps alone is given"),
     LIGHT_OPTION_RANGE(T, min_epochs, 0, 0, INFINITY, "epochs at least, whatever asks to stop"),
     LIGHT_OPTION_RANGE(T, max_steps, -1, -1, INFINITY, "optimizer steps at most; -1: no limit"),
     LIGHT_OPTION_RANGE(T, min_steps, 0, 0, INFINITY, "optimizer steps at least"),
@@ -145,12 +146,19 @@ static void apply_shorthands(light_trainer *t)
         t->overfit = (light_limit){0};
 }
 
+void light_trainer_default_epochs(light_trainer_options *options)
+{
+    const light_option *o = light_option_find(light_trainer_option_table, "max_epochs");
+    options->max_epochs = options->max_steps >= 0 ? -1 : (int64_t)o->number;
+}
+
 light_status light_trainer_resolve(light_trainer *t, const light_trainer_options *options, bool as_they_stand)
 {
     t->options = *options;
     if (!as_they_stand) {
         light_options_default(light_trainer_option_table, &t->options);
         light_options_merge(light_trainer_option_table, &t->options, options, 0);
+        if (!options->max_epochs) light_trainer_default_epochs(&t->options);
     }
     for (const light_option *o = light_trainer_option_table; o->name; o++)
         LIGHT_TRY(check_one(o, &t->options));

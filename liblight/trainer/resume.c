@@ -280,7 +280,11 @@ light_status light_save_point(light_trainer *t, light_resume_point point)
         light_free(request.path);
     }
     t->n_saves = 0;
-    return LIGHT_OK;
+    if (!t->failure_waits) return LIGHT_OK;
+    t->failure_waits = false;
+    t->at_rest = true;
+    t->rest_point = point;
+    return light_trainer_failure(t);
 }
 
 static light_status ask_for_save(light_trainer *t, const char *path, bool weights_only)

@@ -53,6 +53,8 @@ static void forget_last_run(light_trainer *t)
     t->optimizers = NULL;
     light_metrics_clear(t);
     t->failure = LIGHT_OK;
+    t->failure_waits = false;
+    t->rest_point = LIGHT_RESUME_AFTER_BATCH; /* where Ctrl-C is looked for */
     t->stop_reason[0] = '\0';
     t->unsaved[0] = '\0';
     t->should_stop = t->said_minimum = t->stepped = t->last_batch = t->at_rest = t->set_up = false;
@@ -254,9 +256,8 @@ static void on_failure(light_trainer *t, light_status status)
     text[sizeof text - 1] = '\0';
     t->moment = LIGHT_LOG_FORBIDDEN;
     light_call_on_exception(t, status);
-    /* After Ctrl-C callbacks may still have a checkpoint taken. */
     if (t->at_rest && t->run_stage == LIGHT_STAGE_FIT && t->batch_current.processed > 0)
-        light_save_point(t, LIGHT_RESUME_AFTER_BATCH);
+        light_save_point(t, t->rest_point);
     for (int i = 0; i < t->n_saves; i++) light_free(t->saves[i].path);
     t->n_saves = 0;
     light_poll_saves(t, true);

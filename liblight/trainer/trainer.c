@@ -258,14 +258,34 @@ void light_trainer_stop(light_trainer *t, const char *why)
     snprintf(t->stop_reason, sizeof t->stop_reason, "%s", why ? why : "");
 }
 
+static void record_failure(light_trainer *t, light_status status, bool waits, const char *format,
+                           va_list arguments)
+{
+    if (t->failure != LIGHT_OK) return;
+    vsnprintf(t->failure_text, sizeof t->failure_text, format, arguments);
+    t->failure = status;
+    t->failure_waits = waits && t->run_stage == LIGHT_STAGE_FIT; /* other runs save nothing */
+}
+
 void light_trainer_fail(light_trainer *t, light_status status, const char *format, ...)
 {
     va_list arguments;
-    if (t->failure != LIGHT_OK) return;
     va_start(arguments, format);
-    vsnprintf(t->failure_text, sizeof t->failure_text, format, arguments);
+    record_failure(t, status, false, format, arguments);
     va_end(arguments);
-    t->failure = status;
+}
+
+void light_trainer_fail_at_rest(light_trainer *t, light_status status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    record_failure(t, status, true, format, arguments);
+    va_end(arguments);
+}
+
+bool light_trainer_at_rest(const light_trainer *t)
+{
+    return t->at_rest;
 }
 
 /* ---- asking ------------------------------------------------------------- */

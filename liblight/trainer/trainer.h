@@ -131,6 +131,7 @@ struct light_trainer {
     char *ckpt_path;      /* the checkpoint in use, or NULL */
     light_status failure; /* by light_trainer_fail; its text: */
     char failure_text[1024];
+    bool failure_waits; /* for a moment where a checkpoint can be taken */
     char stop_reason[256];
     bool should_stop;
     double started_at;
@@ -144,8 +145,9 @@ struct light_trainer {
     int64_t window;      /* what their gradients were divided by */
     bool stepped;        /* the last batch ended a window */
     bool skip_epoch;
-    bool at_rest; /* interrupted between two moments, where a checkpoint can be taken */
-    bool set_up;  /* setup has been called, so teardown is due */
+    bool at_rest; /* failed between two moments, where a checkpoint can be taken: */
+    light_resume_point rest_point;
+    bool set_up; /* setup has been called, so teardown is due */
     bool said_minimum;
     int64_t current_batch; /* in the loop that runs */
     bool last_batch;
@@ -162,7 +164,8 @@ struct light_trainer {
     char unsaved[512]; /* why the last save failed; "" when it did not */
 };
 
-/* hooks.c. Each returns the failure that a hook recorded. */
+/* hooks.c. What a hook has recorded, and what does not wait. The others return it too. */
+light_status light_trainer_failure(const light_trainer *t);
 /* clang-format off */
 #define LIGHT_MOMENT_MAP(X)                                                                                  \
     X(on_fit_start) X(on_fit_end) X(on_train_start) X(on_train_end) X(on_train_epoch_start)                  \
@@ -193,6 +196,9 @@ void light_call_on_exception(light_trainer *t, light_status status);
 /* options.c: the flags into t, checked; zeros mean defaults unless they are meant `as_they_stand`. */
 light_status light_trainer_resolve(light_trainer *t, const light_trainer_options *options,
                                    bool as_they_stand);
+
+/* max_epochs where it was not given: a limit of steps stands alone, else there are so many as the table says. */
+void light_trainer_default_epochs(light_trainer_options *options);
 
 /* run.c */
 light_status light_make_train_loader(light_trainer *t);

@@ -57,8 +57,10 @@ static void test_wrong_arguments(void **state)
     assert_fails(2, "--trainer.max_epochs \"three\": expected a whole number", "fit", "--trainer.max_epochs",
                  "three");
     assert_fails(2, "--trainer.max_epochs -2: must be at least -1", "fit", "--trainer.max_epochs", "-2");
-    assert_fails(2, "--trainer.max_epochs needs a value: epochs at most; -1: no limit", "fit",
-                 "--trainer.max_epochs");
+    assert_fails(
+        2,
+        "--trainer.max_epochs needs a value: epochs at most; -1: no limit, as where max_steps alone is given",
+        "fit", "--trainer.max_epochs");
     assert_fails(2, "--model.lr needs a value: learning rate", "fit", "--model.lr", "--model.hidden", "3");
     assert_fails(2, "--data.batch_size 0: must be at least 1", "fit", "--data.batch_size", "0");
     assert_fails(2, "--model.kind \"tahn\": expected one of relu|tanh (did you mean tanh?)", "fit",
@@ -198,7 +200,9 @@ static void assert_whole_help(void)
     assert_section_is_in_help("data", points_options);
     for (const light_extension *e = light_extensions; e->name; e++)
         if (e->callback) assert_section_is_in_help(e->name, e->callback->options);
-    assert_says(out, "--trainer.max_epochs NUMBER\n      epochs at most; -1: no limit (default: 21)\n");
+    assert_says(
+        out,
+        "--trainer.max_epochs NUMBER\n      epochs at most; -1: no limit, as where max_steps alone is given (default: 21)\n");
     assert_says(out, "--model.kind relu|tanh\n      nonlinearity (default: relu)\n");
     assert_says(out, "--model.fancy BOOL\n      be fancy (default: false)\n");
     assert_says(out, "--trainer.name TEXT\n");

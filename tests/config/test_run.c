@@ -113,6 +113,35 @@ static void test_next_commands_keep_the_configuration(void **state)
                      0);
 }
 
+/* Where steps were the limit, going on takes more of them. */
+static void test_a_run_of_steps_goes_on(void **state)
+{
+    (void)state;
+    assert_int_equal(run_program("fit", "--trainer.max_steps", "9"), 0);
+    assert_says(err, "\nepoch 1  ");
+    assert_says(err, "fit --config " RUN "/config.yaml --ckpt_path last --trainer.max_steps 18\n");
+    assert_int_equal(run_program("fit", "--config", RUN "/config.yaml", "--ckpt_path", "last",
+                                 "--trainer.max_steps", "18"),
+                     0);
+    assert_says(err, "\nepoch 2  ");
+}
+
+/* The line says which option is wrong, and the run goes on from where it was noticed. */
+static void test_a_wrong_monitor_is_put_right(void **state)
+{
+    (void)state;
+    assert_int_equal(run_program("fit", "--trainer.max_epochs", "2", "--early_stopping.monitor", "val_los"),
+                     1);
+    assert_says(err, "\"val_los\" (--early_stopping.monitor), which has not been logged; logged: ");
+    assert_says(err, "\nto go on, with that put right: tiny fit --trainer.max_epochs 2 "
+                     "--early_stopping.monitor val_los --ckpt_path last\n");
+    assert_int_equal(run_program("fit", "--trainer.max_epochs", "2", "--early_stopping.monitor", "val_loss",
+                                 "--ckpt_path", "last"),
+                     0);
+    assert_says(err, "\nepoch 0/1  ");
+    assert_says(err, "\nepoch 1/1  ");
+}
+
 static void test_config_of_a_run_repeats_it(void **state)
 {
     (void)state;
@@ -339,6 +368,8 @@ static int all_tests(void)
         cmocka_unit_test_setup(test_fit_tells_where_things_are, begin),
         cmocka_unit_test_setup(test_progress_is_plain_in_a_file, begin),
         cmocka_unit_test_setup(test_next_commands_keep_the_configuration, begin),
+        cmocka_unit_test_setup(test_a_run_of_steps_goes_on, begin),
+        cmocka_unit_test_setup(test_a_wrong_monitor_is_put_right, begin),
         cmocka_unit_test_setup(test_config_of_a_run_repeats_it, begin),
         cmocka_unit_test_setup(test_other_seeds_give_other_weights, begin),
         cmocka_unit_test_setup(test_validate_and_test_print_a_table, begin),

@@ -43,6 +43,23 @@ static const char *problem(const char *text)
 #define assert_reads(text)          assert_string_equal(problem(text), "")
 #define assert_problem(text, says_) assert_string_equal(problem(text), says_)
 
+/* Steps without epochs are the only limit, in whatever order they are set; what was given stays. */
+static void test_steps_alone_lift_the_limit_of_epochs(void **state)
+{
+    (void)state;
+    assert_int_equal(config->trainer.max_epochs, 1000);
+    assert_reads("trainer:\n  max_steps: 30\n");
+    assert_int_equal(config->trainer.max_epochs, -1);
+    light_string yaml = {0};
+    light_config_write_yaml(config, &yaml, false);
+    assert_non_null(strstr(light_string_text(&yaml), "\n  max_epochs: -1\n"));
+    light_string_free(&yaml);
+    assert_reads("trainer:\n  max_steps: -1\n");
+    assert_int_equal(config->trainer.max_epochs, 1000);
+    assert_reads("trainer:\n  max_epochs: 1000\n  max_steps: 30\n");
+    assert_int_equal(config->trainer.max_epochs, 1000);
+}
+
 static void test_sections_of_scalars_are_read(void **state)
 {
     (void)state;
@@ -264,7 +281,8 @@ static void test_comments_are_the_options_help(void **state)
     (void)state;
     char *yaml = written(true);
     assert_non_null(strstr(yaml, "  # width of the hidden layer\n  hidden: 8\n"));
-    assert_non_null(strstr(yaml, "  # epochs at most; -1: no limit\n  max_epochs: 1000\n"));
+    assert_non_null(strstr(
+        yaml, "  # epochs at most; -1: no limit, as where max_steps alone is given\n  max_epochs: 1000\n"));
     light_free(yaml);
     yaml = written(false);
     assert_null(strchr(yaml, '#'));
@@ -330,6 +348,7 @@ static int all_tests(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_sections_of_scalars_are_read),
+        TEST(test_steps_alone_lift_the_limit_of_epochs),
         TEST(test_empty_files_change_nothing),
         TEST(test_null_keeps_what_was_there),
         TEST(test_wrong_types_and_ranges),

@@ -400,6 +400,40 @@ static void a_missing_metric_is_an_error_only_once_it_should_be_there(void **sta
     lab_free(&l);
 }
 
+/* The error comes when the metric is first needed, and costs nothing: the run goes on under the right name, to the bits of
+ * one that had it from the beginning. */
+static void a_wrong_monitor_loses_no_work(void **state)
+{
+    float whole[LAB_WEIGHTS], resumed[LAB_WEIGHTS];
+    (void)state;
+    for (int stopping = 0; stopping < 2; stopping++) {
+        const char *dir = at("wrong-%d", stopping), *monitor = "val_los";
+        for (int run = 0; run < 3; run++) { /* whole, wrong, resumed */
+            bool wrong = run == 1;
+            light_trainer_options o = {.max_epochs = 3};
+            o.callbacks[0] = light_model_checkpoint(.dirpath = run ? dir : at("whole-%d", stopping),
+                                                    .monitor = wrong && !stopping ? monitor : "val_loss");
+            if (stopping)
+                o.callbacks[1] = light_early_stopping(.monitor = wrong ? monitor : "val_loss", .patience = 9);
+            lab l = scripted(o, LOSSES(3, 2, 1));
+            if (run == 2) validations = 1; /* the first epoch's has been */
+            if (wrong)
+                assert_fails(lab_fit(&l), LIGHT_ERR_NOT_FOUND, "\"val_los\"",
+                             stopping ? "--early_stopping.monitor" : "--model_checkpoint.monitor",
+                             "logged: val_loss");
+            else
+                assert_ok(lab_fit(&l, .ckpt_path = run ? at("wrong-%d/last", stopping) : NULL));
+            assert_int_equal(light_trainer_global_step(l.trainer), wrong ? 2 : 6);
+            if (wrong) /* after the validation that was waited for, or the end of the epoch */
+                assert_string_equal(names_in(dir), stopping ? "epoch=0-step=2 last>epoch=0-step=2 "
+                                                            : "epoch=1-step=2 last>epoch=1-step=2 ");
+            if (!wrong) lab_read_weights(l.module, run ? resumed : whole);
+            lab_free(&l);
+        }
+        assert_memory_equal(whole, resumed, sizeof whole);
+    }
+}
+
 static void the_file_that_a_run_goes_on_from_stays(void **state)
 {
     light_model_checkpoint_options o = {
@@ -726,6 +760,7 @@ int main(void)
         lab_test(a_metric_that_is_not_there_yet_defers_the_save),
         lab_test(saves_follow_validations),
         lab_test(a_missing_metric_is_an_error_only_once_it_should_be_there),
+        lab_test(a_wrong_monitor_loses_no_work),
         lab_test(the_file_that_a_run_goes_on_from_stays),
         lab_test(a_save_that_fails_costs_a_warning),
         lab_test(a_disk_that_stays_full_leaves_the_old_checkpoint),

@@ -482,6 +482,46 @@ static void test_prints_what_it_found(void **state)
 
 #define test(name) cmocka_unit_test_setup_teardown(name, begin, lab_end)
 
+/* ---- metrics.csv without memory ------------------------------------------- */
+
+/* Logs a row that brings two new columns while the nth allocation fails; *reached: there was one. */
+static void log_without_memory(int64_t n, bool *reached)
+{
+    static const light_metric narrow[] = {{"a", 1}, {"epoch", 0}};
+    static const light_metric wide[] = {{"a", 2}, {"b", 3}, {"c", 4}, {"epoch", 0}};
+    static const light_metric middle[] = {{"a", 5}, {"b", 6}, {"epoch", 0}};
+    light_logger *logger = light_csv_logger();
+    const light_logger_vtable *v = logger->vtable;
+    assert_ok(light_make_directories(at("%d", (int)n)));
+    assert_ok(v->begin(logger, NULL, at("%d", (int)n), -1));
+    assert_ok(v->log_metrics(logger, 0, narrow, 2));
+    light_memory_fail_nth(n);
+    light_status status = v->log_metrics(logger, 1, wide, 4);
+    light_memory_fail_nth(0);
+    *reached = status != LIGHT_OK;
+    if (*reached) assert_int_equal(status, LIGHT_ERR_MEMORY);
+    assert_ok(v->log_metrics(logger, 2, middle, 3));
+    assert_ok(v->finalize(logger, LIGHT_OK));
+    light_logger_free(logger);
+    char *csv = read_text(at("%d/metrics.csv", (int)n));
+    bool all = strstr(csv, ",c\n"); /* columns are there, and what failed was the row */
+    if (!*reached)
+        assert_string_equal(csv, "step,a,epoch,b,c\n0,1,0,,\n1,2,0,3,4\n2,5,0,6,\n");
+    else
+        assert_string_equal(csv, all ? "step,a,epoch,b,c\n0,1,0,,\n2,5,0,6,\n"
+                                     : "step,a,epoch,b\n0,1,0,\n2,5,0,6\n");
+    light_free(csv);
+}
+
+static void columns_come_all_or_none(void **state)
+{
+    bool reached = true;
+    int64_t n = 0;
+    (void)state;
+    while (reached) log_without_memory(++n, &reached);
+    assert_true(n > 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -500,6 +540,7 @@ int main(void)
         test(without_logger_there_is_no_file),
         test(a_logger_that_fails_does_not_stop_training),
         test(test_prints_what_it_found),
+        lab_test(columns_come_all_or_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -124,6 +124,16 @@ static void whichever_limit_comes_first_ends_training(void **state)
         assert_int_equal(seen.batches, rows[i].steps);
         lab_free(&l);
     }
+    /* A limit of steps alone is the only one: 1000 epochs are no end to it. */
+    lab l = observed((light_trainer_options){.max_steps = 1003,
+                                             .limit_train_batches = "1",
+                                             .limit_val_batches = "0",
+                                             .enable_progress_bar = LIGHT_OFF,
+                                             .logger = "none"});
+    assert_int_equal(light_trainer_max_epochs(l.trainer), -1);
+    assert_ok(lab_fit(&l));
+    assert_int_equal(light_trainer_current_epoch(l.trainer), 1003);
+    lab_free(&l);
     assert_null(light_trainer_new(.max_epochs = -2));
     assert_non_null(strstr(light_error_message(), "max_epochs"));
     assert_null(light_trainer_new(.max_steps = -2));

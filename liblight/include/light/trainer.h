@@ -20,7 +20,7 @@ typedef struct light_trainer_options {
     const char *devices;     /* "auto", a number */
     const char *strategy;    /* "auto": single */
     const char *precision;   /* "32-true", "64-true", "bf16-mixed" */
-    int64_t max_epochs;      /* 1000; -1: no limit */
+    int64_t max_epochs;      /* 1000, without limit where max_steps is given; -1: no limit */
     int64_t min_epochs;
     int64_t max_steps; /* optimizer steps; -1, the default: no limit */
     int64_t min_steps;
@@ -90,6 +90,12 @@ LIGHT_API void light_trainer_stop(light_trainer *t, const char *why);
 /* Fails the run after the current hook. */
 LIGHT_API void light_trainer_fail(light_trainer *t, light_status status, const char *format, ...)
     LIGHT_PRINTF(3, 4);
+/* Fails it when the moment that runs is over: for what is no reason to lose the work done so far, since on_exception may
+ * then have a checkpoint taken. */
+LIGHT_API void light_trainer_fail_at_rest(light_trainer *t, light_status status, const char *format, ...)
+    LIGHT_PRINTF(3, 4);
+/* In on_exception: nothing is half done, and a checkpoint that is asked for will be taken. */
+LIGHT_API bool light_trainer_at_rest(const light_trainer *t);
 /* Asks for a checkpoint at `path`. It is taken when the moment that runs (batch end, validation end, epoch end) is
  * over, when nothing is half done, and written in the background. Outside of a run it is taken at once. */
 LIGHT_API light_status light_trainer_save_checkpoint(light_trainer *t, const char *path);
