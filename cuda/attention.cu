@@ -53,13 +53,14 @@ __device__ inline int down()
 template <class R, class T>
 __device__ inline void load_tile(tile<R> &to, const T *from, int64_t stride, int count, int columns)
 {
-    enum { side = tile<R>::side };
+    const int side = tile<R>::side, step = THREADS / side;
+    int row = threadIdx.x / side, column = threadIdx.x % side;
+    bool there = column < columns;
+    from += row * stride + column;
     __syncthreads(); /* nobody reads it any more */
 #pragma unroll 4
-    for (int i = threadIdx.x; i < side * side; i += THREADS) {
-        int row = i / side, column = i % side;
-        to.at[row][column] = row < count && column < columns ? (R)widen(from[row * stride + column]) : R(0);
-    }
+    for (int i = 0; i < side; i += step, from += step * stride)
+        to.at[row + i][column] = there && row + i < count ? (R)widen(*from) : R(0);
     __syncthreads();
 }
 
