@@ -500,10 +500,9 @@ __global__ void __launch_bounds__(THREADS) mask_kernel(attention a, const real_o
                 }
     put_square(room[0], sums);
     __syncthreads();
-    int rows = one_query ? 1 : (int)(shape[2] - t0 < side ? shape[2] - t0 : side);
-    int columns = one_key ? 1 : (int)(shape[3] - s0 < side ? shape[3] - s0 : side);
-    for (int i = threadIdx.x; i < rows * columns; i += THREADS) {
-        int row = i / columns, column = i % columns;
+    for (int i = threadIdx.x; i < side * side; i += THREADS) {
+        int row = i / side, column = i % side;
+        if (t0 + row >= shape[2] || s0 + column >= shape[3]) continue;
         R sum = 0;
         for (int t = row; t < (one_query ? side : row + 1); t++)
             for (int s = column; s < (one_key ? side : column + 1); s++) sum += room[0].at[t][s];
