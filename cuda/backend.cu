@@ -3,6 +3,7 @@
 #include "cuda/memory.h"
 
 #include <stdarg.h>
+#include <stdio.h>
 
 namespace light
 {
@@ -10,7 +11,19 @@ namespace light
 /* Arrays of kernels, one for each file of cuda/. */
 #define KERNEL_ARRAYS(X)                                                                                     \
     X(attention_kernels)                                                                                     \
-    X(copy_kernels)
+    X(conv2d_kernels)                                                                                        \
+    X(copy_kernels)                                                                                          \
+    X(elementwise_binary_kernels)                                                                            \
+    X(elementwise_unary_kernels)                                                                             \
+    X(embedding_kernels)                                                                                     \
+    X(flat_kernels)                                                                                          \
+    X(index_kernels)                                                                                         \
+    X(matmul_kernels)                                                                                        \
+    X(norm_channels_kernels)                                                                                 \
+    X(norm_rows_kernels)                                                                                     \
+    X(optimizer_kernels)                                                                                     \
+    X(pool_kernels)                                                                                          \
+    X(rope_kernels)
 
 #define DECLARE(name) extern const kernel_entry name[];
 KERNEL_ARRAYS(DECLARE)
@@ -29,7 +42,7 @@ static const light_plugin_host *host;
 
 } // namespace light
 
-/* The library's own light_fail, which this plug-in reaches through its host. */
+/* The library's own light_fail and light_message, which this plug-in reaches through its host. */
 extern "C" light_status light_fail(light_status status, const char *format, ...)
 {
     va_list arguments;
@@ -37,6 +50,16 @@ extern "C" light_status light_fail(light_status status, const char *format, ...)
     status = light::host->fail(status, format, arguments);
     va_end(arguments);
     return status;
+}
+
+extern "C" void light_message(light_message_level level, const char *format, ...)
+{
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    light::host->message(level, "%s", text);
 }
 
 extern "C" LIGHT_API const light_backend *light_plugin(const light_plugin_host *from)
@@ -59,6 +82,10 @@ extern "C" LIGHT_API const light_backend *light_plugin(const light_plugin_host *
     backend.upload = light::upload;
     backend.fetch = light::fetch;
     backend.fetched = light::fetched;
+    backend.graph_begin = light::graph_begin;
+    backend.graph_end = light::graph_end;
+    backend.graph_launch = light::graph_launch;
+    backend.graph_free = light::graph_free;
     backend.synchronize = light::synchronize;
     backend.kernels = light::table;
     return &backend;

@@ -3,6 +3,8 @@
 #include "cuda/device.h"
 
 #include "cuda/memory.h"
+#include "cuda/vendor/conv.h"
+#include "cuda/vendor/gemm.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +48,7 @@ light_status take_fault(const light_device *device)
 
 light_status synchronize(light_device *device)
 {
+    LIGHT_TRY(refuse_recording(device, "waiting"));
     device->synchronizations++;
     LIGHT_TRY(
         cuda_status(device, cudaStreamSynchronize(state_of(device)->compute), "waiting for the device"));
@@ -55,7 +58,7 @@ light_status synchronize(light_device *device)
 light_status launched(const light_device *device, cudaError_t error)
 {
     if (error != cudaSuccess) return cuda_status(device, error, "launching a kernel");
-    if (state_of(device)->sync_every) return synchronize((light_device *)device);
+    if (state_of(device)->sync_every && !recording(device)) return synchronize((light_device *)device);
     return take_fault(device);
 }
 
@@ -109,15 +112,21 @@ static light_status check_architecture(light_device *device, const cudaDevicePro
                       device->name, properties->name, properties->major, properties->minor);
 }
 
+static bool is_set(const char *variable)
+{
+    const char *value = getenv(variable);
+    return value && !strcmp(value, "1");
+}
+
 static light_status open_state(light_device *device, int index)
 {
     cudaDeviceProp properties;
-    const char *sync = getenv("LIGHT_CUDA_SYNC");
     LIGHT_TRY(check_index(device, index));
     LIGHT_TRY(cuda_status(device, cudaSetDevice(index), "choosing the device"));
     LIGHT_TRY(cuda_status(device, cudaGetDeviceProperties(&properties, index), "asking the device"));
     LIGHT_TRY(check_architecture(device, &properties));
-    state_of(device)->sync_every = sync && !strcmp(sync, "1");
+    state_of(device)->sync_every = is_set("LIGHT_CUDA_SYNC");
+    state_of(device)->tf32 = is_set("LIGHT_CUDA_TF32");
     LIGHT_TRY(make_streams(device));
     LIGHT_TRY(make_fault(device));
     return memory_open(device);
@@ -143,6 +152,9 @@ void close_device(light_device *device)
     device_state *s = state_of(device);
     if (!s) return;
     cudaSetDevice(s->index);
+    graph_close(device);
+    close_conv(device);
+    close_gemm(device);
     memory_close(device);
     const cudaStream_t streams[] = {s->compute, s->communication, s->upload, s->download};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)

@@ -37,6 +37,7 @@ struct fault {
 struct pool;       /* memory.cu */
 struct range;      /* addresses.cu */
 struct transfers;  /* transfer.cu */
+struct graphs;     /* graph.cu */
 struct gemm_plans; /* vendor/ */
 struct conv_plans;
 
@@ -47,6 +48,8 @@ struct device_state {
     cudaStream_t compute, communication, upload, download;
     struct fault *fault;        /* pinned; what the host reads */
     struct fault *fault_device; /* the same memory as the device sees it */
+    bool
+        tf32; /* LIGHT_CUDA_TF32=1: products of f32 may round their factors to 10 bits, as PyTorch's allow_tf32 */
     bool sync_every; /* LIGHT_CUDA_SYNC=1: wait after each launch, so that a fault has its operation's name */
     void *scratch;   /* work memory of kernels on `compute` */
     size_t scratch_bytes;
@@ -54,6 +57,7 @@ struct device_state {
     pool *memory;
     range *ranges;
     struct transfers *transfers;
+    struct graphs *graphs;
     gemm_plans *gemms;
     conv_plans *convs;
 };
@@ -82,6 +86,17 @@ inline light_status use(const light_device *device)
  * use the same memory: launches on `compute` follow each other, so they do not disturb what runs before them. Asked for
  * once by a launcher, which divides it as it likes. */
 light_status scratch(const light_device *device, size_t bytes, void **data);
+
+/* ---- graphs ----------------------------------------------------------------------- */
+
+/* Whether launches are recorded, to be repeated as a CUDA graph (graph.cu), instead of done. */
+bool recording(const light_device *device);
+/* The error of what cannot be recorded; LIGHT_OK where nothing is. */
+light_status refuse_recording(const light_device *device, const char *what);
+/* Where a recorded kernel reads the step's counter, and where an optimizer's reads {lr, step}, one such pair a call; NULL
+ * where nothing is recorded: then the numbers are those of the call. */
+const uint64_t *recorded_counter(const light_device *device);
+light_status recorded_numbers(const light_device *device, const double **numbers);
 
 /* ---- kernels ------------------------------------------------------------------ */
 

@@ -73,6 +73,7 @@ light_status ask_cuda(light_device *device, size_t bytes, void **data)
 {
     pool *p = state_of(device)->memory;
     char text[256];
+    LIGHT_TRY(refuse_recording(device, "asking for memory"));
     LIGHT_TRY(use(device));
     cudaError_t error = cudaMalloc(data, bytes);
     if (error == cudaErrorMemoryAllocation && p->cached) {
@@ -136,6 +137,7 @@ light_status allocate(light_device *device, size_t bytes, void **data)
 {
     held mutex(device);
     int which = class_of(bytes);
+    LIGHT_TRY(refuse_recording(device, "asking for memory"));
     if (which == CLASSES)
         return light_fail(LIGHT_ERR_MEMORY, "out of memory on %s: %zu MiB were asked for", device->name,
                           bytes >> 20);

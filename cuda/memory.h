@@ -43,6 +43,13 @@ light_status upload(light_device *device, const void *from, size_t bytes, void *
 light_status fetch(light_device *device, const void *data, light_dtype dtype, int *ticket);
 light_status fetched(light_device *device, int ticket, bool wait, double *value);
 
+/* graph.cu: work that is recorded and repeated. */
+light_status graph_begin(light_device *device);
+light_status graph_end(light_device *device, void **graph);
+light_status graph_launch(light_device *device, void *graph, uint64_t counter, const double *numbers, int n);
+void graph_free(light_device *device, void *graph);
+void graph_close(light_device *device);
+
 } // namespace light
 
 #endif

@@ -12,19 +12,25 @@ namespace light
 struct rng {
     uint32_t key[2];
     uint64_t stream;
+    const uint64_t
+        *counter; /* of the step, in a recorded kernel, where `stream` has the call's number only */
 };
 
 inline rng rng_of(const light_kernel_args *args)
 {
-    return rng{{(uint32_t)args->rng[0], (uint32_t)(args->rng[0] >> 32)}, args->rng[1]};
+    rng r = {{(uint32_t)args->rng[0], (uint32_t)(args->rng[0] >> 32)}, args->rng[1], NULL};
+    r.counter = recorded_counter(args->device);
+    if (r.counter) r.stream &= LIGHT_RNG_CALLS - 1;
+    return r;
 }
 
 /* Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011): the bits of elements 4 index .. 4 index + 3. */
 __device__ inline void philox(const rng &r, uint64_t index, uint32_t (&out)[4])
 {
+    uint64_t stream = r.counter ? *r.counter * LIGHT_RNG_CALLS + r.stream : r.stream;
     uint32_t k0 = r.key[0], k1 = r.key[1];
-    uint32_t c0 = (uint32_t)index, c1 = (uint32_t)(index >> 32), c2 = (uint32_t)r.stream,
-             c3 = (uint32_t)(r.stream >> 32);
+    uint32_t c0 = (uint32_t)index, c1 = (uint32_t)(index >> 32), c2 = (uint32_t)stream,
+             c3 = (uint32_t)(stream >> 32);
 #pragma unroll
     for (int round = 0; round < 10; round++) {
         uint32_t h0 = __umulhi(0xD2511F53u, c0), l0 = 0xD2511F53u * c0;

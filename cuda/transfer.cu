@@ -147,6 +147,7 @@ static light_status receive(light_device *device, char *to, const char *from, si
 light_status copy(light_device *device, void *to, const void *from, size_t bytes, light_copy_kind kind)
 {
     if (bytes == 0) return LIGHT_OK;
+    LIGHT_TRY(refuse_recording(device, "copying to or from the host"));
     held mutex(device);
     return kind == LIGHT_COPY_HOST_TO_DEVICE
                ? send(device, stream_of(device), (char *)to, (const char *)from, bytes)

@@ -50,6 +50,7 @@ template <int K> walk<K> walk_of(const light_tensor *const (&operands)[K])
     w.numel = it.numel;
     w.small = it.numel < ((int64_t)1 << 31);
     w.linear = it.ndim == 1;
+    if (it.numel == 0) return w;
     for (int d = 0; d < it.ndim; d++) {
         w.shape[d] = it.shape[d];
         w.divisors[d] = divisor_of(w.small ? (uint32_t)it.shape[d] : 1);

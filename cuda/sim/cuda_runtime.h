@@ -62,6 +62,9 @@ template <class T> void __stcs(T *p, T v)
 {
     *p = v;
 }
+inline void __threadfence_system()
+{
+}
 inline void __threadfence()
 {
 }

@@ -11,9 +11,11 @@
     X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                          \
     X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                                 \
     X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                        \
+    X(cudaErrorIllegalState, 401, "the operation cannot be performed in the present state")                  \
     X(cudaErrorNotReady, 600, "device not ready")                                                            \
     X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                              \
     X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                             \
+    X(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing")            \
     X(cudaErrorUnknown, 999, "unknown error")
 
 #define LIGHT_SIM_ERROR_CODE(name, code, text) name = code,

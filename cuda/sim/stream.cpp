@@ -27,10 +27,16 @@ struct command {
 
 } // namespace sim
 
+/* Commands that were recorded. */
+struct sim_graph {
+    std::vector<sim::command> commands;
+};
+
 struct sim_stream {
     std::deque<sim::command> queue;
     int device;
     bool destroyed;
+    sim_graph *capture; /* what is asked of the stream goes there */
 };
 
 namespace sim
@@ -128,6 +134,10 @@ static cudaError_t check_stream(const sim_stream *stream)
 
 static cudaError_t push(sim_stream *stream, command &&c)
 {
+    if (stream->capture) {
+        stream->capture->commands.push_back(std::move(c));
+        return cudaSuccess;
+    }
     stream->queue.push_back(std::move(c));
     if (!seed) return finish_all();
     /* Now and then the device is faster than the host. */
@@ -238,7 +248,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
     sim::lock held(sim::mutex);
     *stream = nullptr;
     if (cudaError_t error = sim::device_error()) return error;
-    *stream = new sim_stream{{}, sim::chosen_device(), false};
+    *stream = new sim_stream{{}, sim::chosen_device(), false, nullptr};
     sim::streams.push_back(*stream);
     return cudaSuccess;
 }
@@ -269,6 +279,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     sim::lock held(sim::mutex);
     sim::counted.synchronizations++;
     if (cudaError_t error = sim::check_stream(stream)) return error;
+    if (stream->capture)
+        return sim::fail(cudaErrorStreamCaptureUnsupported, "waiting for a stream that is being captured");
     return sim::run_until([stream] { return stream->queue.empty(); });
 }
 
@@ -337,4 +349,54 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     sim::counted.synchronizations += e->done < e->wanted;
     uint64_t count = e->wanted;
     return sim::run_until([&] { return e->done >= count; });
+}
+
+/* ---- graphs ------------------------------------------------------------------------------ */
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
+{
+    sim::lock held(sim::mutex);
+    if (cudaError_t error = sim::check_stream(stream)) return error;
+    if (stream->capture) return sim::fail(cudaErrorIllegalState, "the stream is being captured already");
+    stream->capture = new sim_graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+    sim::lock held(sim::mutex);
+    *graph = nullptr;
+    if (cudaError_t error = sim::check_stream(stream)) return error;
+    if (!stream->capture) return sim::fail(cudaErrorIllegalState, "the stream is not being captured");
+    *graph = stream->capture;
+    stream->capture = nullptr;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *ready, cudaGraph_t graph, unsigned long long)
+{
+    *ready = new sim_graph(*graph);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
+{
+    sim::lock held(sim::mutex);
+    if (cudaError_t error = sim::check_stream(stream)) return error;
+    for (const sim::command &c : graph->commands)
+        if (cudaError_t error = sim::push(stream, sim::command(c))) return error;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    delete graph;
+    return cudaSuccess;
+}
+
+/* Launches have copied what it holds. */
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph)
+{
+    delete graph;
+    return cudaSuccess;
 }

@@ -74,16 +74,19 @@ static light_status check_inputs(light_step *s, light_tensor *const *in, int n_i
     return LIGHT_OK;
 }
 
-/* Under mixed precision, casts floating inputs as the operation's class asks. */
+/* Casts floating inputs as the operation's class and the precision ask. */
 static light_status cast_inputs(light_step *s, light_node *node)
 {
-    if (node->op->precision == LIGHT_OP_PROMOTE) return LIGHT_OK;
-    light_dtype to = node->op->precision == LIGHT_OP_LOWER ? s->lower : LIGHT_F32;
+    light_op_class class = node->op->precision;
+    light_dtype to = class == LIGHT_OP_LOWER ? s->lower : LIGHT_F32;
     for (int i = 0; i < node->n_in; i++) {
         light_tensor *t = node->in[i];
-        if (!t || !light_dtype_is_floating((light_dtype)t->dtype) || t->dtype == to || t->dtype == LIGHT_F64)
-            continue;
-        if (!(node->in[i] = light_step_cast(s, t, to))) return LIGHT_ERR_MEMORY;
+        if (!t || !light_dtype_is_floating((light_dtype)t->dtype) || t->dtype == LIGHT_F64) continue;
+        if (class != LIGHT_OP_LOWER && s->lower_all)
+            node->in[i] = light_seen(s, t);
+        else if (class != LIGHT_OP_PROMOTE && t->dtype != to)
+            node->in[i] = light_step_cast(s, t, to);
+        if (!node->in[i]) return LIGHT_ERR_MEMORY;
     }
     return LIGHT_OK;
 }
@@ -97,7 +100,7 @@ static void record(light_step *s, light_node *node)
     for (int i = 0; i < node->n_in; i++) {
         light_tensor *t = node->in[i];
         if (!t) continue;
-        if (!t->node && t->requires_grad) t->uses++;
+        if (!t->node && t->requires_grad) light_leaf(t)->uses++;
         if (i < 32 && (saved_in >> i & 1)) {
             light_storage_ref(t->storage);
             if (i < LIGHT_OP_MAX_IN) node->versions[i] = t->storage->version;

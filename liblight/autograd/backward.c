@@ -8,7 +8,7 @@
 
 bool light_grad_needed(const light_node *node, int i)
 {
-    return node->in[i] && node->in[i]->requires_grad;
+    return node->in[i] && light_leaf(node->in[i])->requires_grad;
 }
 
 static light_status make_leaf_grad(light_step *s, light_tensor *t)
@@ -40,17 +40,41 @@ static light_status make_exclusive(light_step *s, light_tensor *t)
     return LIGHT_OK;
 }
 
-light_slot light_grad_slot(light_step *s, light_node *node, int i)
+static light_slot leaf_slot(light_step *s, light_tensor *t)
+{
+    if (!t->grad && make_leaf_grad(s, t) != LIGHT_OK) return (light_slot){0};
+    light_slot slot = {t->grad, !t->grad_fresh};
+    t->grad_fresh = false;
+    return slot;
+}
+
+/* 16-bit memory for what one node contributes to a wider gradient. */
+static light_slot narrow_slot(light_step *s, light_tensor *t)
+{
+    if (t->narrow_grad) return (light_slot){t->narrow_grad, 1};
+    t->narrow_grad = light_step_tensor(s, light_spec_like(t));
+    return (light_slot){t->narrow_grad, 0};
+}
+
+static light_status add_narrow(light_step *s, light_tensor *t)
+{
+    light_tensor *g = t->narrow_grad;
+    t->narrow_grad = NULL;
+    if (s->status != LIGHT_OK) return s->status;
+    light_slot slot = leaf_slot(s, light_leaf(t));
+    if (!slot.tensor) return s->status;
+    LIGHT_TRY(LIGHT_RUN(s, COPY, .in = {g}, .out = {slot.tensor}, .accumulate = slot.accumulate));
+    light_step_release(s, g);
+    return LIGHT_OK;
+}
+
+/* wide: f32 memory is welcome where in[i] is the 16-bit copy of a parameter. */
+static light_slot slot_for(light_step *s, light_node *node, int i, bool wide)
 {
     const light_slot none = {0};
     if (!light_grad_needed(node, i)) return none;
     light_tensor *t = node->in[i];
-    if (!t->node) {
-        if (!t->grad && make_leaf_grad(s, t) != LIGHT_OK) return none;
-        light_slot slot = {t->grad, !t->grad_fresh};
-        t->grad_fresh = false;
-        return slot;
-    }
+    if (!t->node) return t->master && !wide ? narrow_slot(s, t) : leaf_slot(s, light_leaf(t));
     if (!t->grad) {
         t->grad = light_step_tensor(s, light_spec_like(t));
         return (light_slot){t->grad, 0};
@@ -59,10 +83,15 @@ light_slot light_grad_slot(light_step *s, light_node *node, int i)
     return (light_slot){t->grad, 1};
 }
 
+light_slot light_grad_slot(light_step *s, light_node *node, int i)
+{
+    return slot_for(s, node, i, i < 32 && (node->op->wide_grads >> i & 1));
+}
+
 /* Adds g, summed over the dims that broadcasting made, to the gradient of in[i]. */
 static light_status give_reduced(light_step *s, light_node *node, int i, light_tensor *g)
 {
-    light_slot slot = light_grad_slot(s, node, i);
+    light_slot slot = slot_for(s, node, i, true);
     if (!slot.tensor) return s->status;
     light_tensor *target = slot.tensor;
     light_shape shape = {.ndim = g->ndim};
@@ -94,7 +123,7 @@ light_status light_grad_give(light_step *s, light_node *node, int i, light_tenso
         t->grad = light_step_view(s, g, light_shape_of(g), g->strides, 0);
         return t->grad ? LIGHT_OK : LIGHT_ERR_MEMORY;
     }
-    light_slot slot = light_grad_slot(s, node, i);
+    light_slot slot = slot_for(s, node, i, true);
     if (!slot.tensor) return s->status;
     return LIGHT_RUN(s, COPY, .in = {g}, .out = {slot.tensor}, .accumulate = slot.accumulate);
 }
@@ -106,7 +135,9 @@ static void count_down(light_node *node)
 {
     for (int i = 0; i < node->n_in; i++) {
         light_tensor *t = node->in[i];
-        if (!t || t->node || !t->requires_grad || --t->uses > 0) continue;
+        if (!t || t->node) continue;
+        t = light_leaf(t);
+        if (!t->requires_grad || --t->uses > 0) continue;
         t->uses = 0;
         if (t->hook && t->grad && !t->grad_fresh) t->hook(t, t->hook_user);
     }
@@ -148,8 +179,10 @@ static light_status run_backward(light_step *s, light_node *node)
     s->op = node->op->name;
     light_status status = check_saved(node);
     if (status == LIGHT_OK) status = node->op->backward(s, node, grads_small);
-    if (status == LIGHT_OK) status = s->status;
     light_step_record(s, status);
+    for (int i = 0; i < node->n_in; i++)
+        if (node->in[i] && node->in[i]->narrow_grad) add_narrow(s, node->in[i]);
+    status = s->status;
     s->op = outer;
     s->path = path;
     return status;
@@ -207,23 +240,24 @@ static light_status check_root(const light_step *s, const light_tensor *t, const
     return LIGHT_OK;
 }
 
-light_status light_backward_from(light_step *s, light_tensor *t, light_tensor *grad)
+/* What both ways to begin do: `seed` is scaled already. */
+static light_status backward_from(light_step *s, light_tensor *t, light_tensor *seed)
 {
     if (s->status != LIGHT_OK) return light_step_status(s);
     const char *outer = s->op;
     s->op = "backward";
     light_status status = LIGHT_OK;
-    if (!t || !grad)
+    if (!t || !seed)
         status = light_fail(LIGHT_ERR_ARGUMENT, "no tensor to start from");
     else if ((status = check_root(s, t, "the loss")) == LIGHT_OK &&
-             !light_shape_equal(light_shape_of(t), light_shape_of(grad)))
+             !light_shape_equal(light_shape_of(t), light_shape_of(seed)))
         status = light_fail(LIGHT_ERR_SHAPE, "the gradient's shape is not that of the tensor");
     if (status != LIGHT_OK) {
         light_step_record(s, status);
         s->op = outer;
         return light_step_status(s);
     }
-    t->grad = light_step_view(s, grad, light_shape_of(grad), grad->strides, 0);
+    t->grad = light_step_view(s, seed, light_shape_of(seed), seed->strides, 0);
     light_storage_ref(t->storage);
     if (!s->retain) light_step_drop_users(s, NULL, t->storage);
     if (t->grad) light_walk_tape(s);
@@ -231,7 +265,45 @@ light_status light_backward_from(light_step *s, light_tensor *t, light_tensor *g
     return light_step_status(s);
 }
 
-light_status light_backward(light_step *s, light_tensor *loss)
+/* grad times the loss scale. */
+static light_tensor *scaled(light_step *s, light_tensor *grad)
+{
+    light_tensor *y = light_step_tensor(s, light_spec_like(grad));
+    light_tensor *scale =
+        light_step_tensor(s, (light_spec){.dtype = (light_dtype)grad->dtype, .shape = LIGHT_SCALAR});
+    if (!y || !scale || LIGHT_RUN(s, COPY, .in = {s->grad_scale}, .out = {scale}) != LIGHT_OK) return NULL;
+    light_tensor *wide = light_step_expanded(s, scale, light_shape_of(grad));
+    light_binary_attrs attrs = {LIGHT_BINARY_MUL};
+    if (!wide || LIGHT_RUN(s, BINARY, .in = {grad, wide}, .out = {y}, .attrs = &attrs) != LIGHT_OK)
+        return NULL;
+    return y;
+}
+
+light_status light_backward_from(light_step *s, light_tensor *t, light_tensor *grad)
+{
+    if (s->status == LIGHT_OK && t && grad && s->grad_scale) grad = scaled(s, grad);
+    return backward_from(s, t, grad);
+}
+
+/* The gradient that the loss begins with: weight, times the loss scale. */
+static light_tensor *seed_of(light_step *s, const light_tensor *loss, double weight)
+{
+    light_tensor *seed = light_step_tensor(s, light_spec_like(loss));
+    if (!seed) return NULL;
+    if (!s->grad_scale) {
+        light_fill_attrs attrs = {.value = weight};
+        return LIGHT_RUN(s, FILL, .out = {seed}, .attrs = &attrs) == LIGHT_OK ? seed : NULL;
+    }
+    light_tensor *wide = light_step_tensor(s, (light_spec){.dtype = LIGHT_F32, .shape = LIGHT_SCALAR});
+    light_unary_attrs attrs = {.code = LIGHT_UNARY_MUL_SCALAR, .a = weight};
+    if (!wide || LIGHT_RUN(s, UNARY, .in = {s->grad_scale}, .out = {wide}, .attrs = &attrs) != LIGHT_OK)
+        return NULL;
+    light_tensor *shaped = light_step_view(s, wide, light_shape_of(loss), NULL, 0);
+    if (!shaped || LIGHT_RUN(s, COPY, .in = {shaped}, .out = {seed}) != LIGHT_OK) return NULL;
+    return seed;
+}
+
+light_status light_backward_weighted(light_step *s, light_tensor *loss, double weight)
 {
     if (s->status != LIGHT_OK) return light_step_status(s);
     if (loss && loss->numel != 1) {
@@ -241,8 +313,10 @@ light_status light_backward(light_step *s, light_tensor *loss)
                         light_shape_format(light_shape_of(loss), text, sizeof text));
         return light_step_status(s);
     }
-    light_tensor *one = loss ? light_step_tensor(s, light_spec_like(loss)) : NULL;
-    light_fill_attrs attrs = {.value = 1};
-    if (one && LIGHT_RUN(s, FILL, .out = {one}, .attrs = &attrs) != LIGHT_OK) return light_step_status(s);
-    return light_backward_from(s, loss, one);
+    return backward_from(s, loss, loss ? seed_of(s, loss, weight) : NULL);
+}
+
+light_status light_backward(light_step *s, light_tensor *loss)
+{
+    return light_backward_weighted(s, loss, 1);
 }

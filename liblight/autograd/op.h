@@ -50,6 +50,8 @@ struct light_op {
     light_status (*backward)(light_step *s, light_node *node, light_tensor *const *grads);
     uint32_t saves_in, saves_out; /* bit masks of what backward reads; infer may set node->saved_* narrower */
     light_op_class precision;
+    /* Bit i: backward may be given f32 memory for the gradient of in[i] while in[i] is 16-bit. */
+    uint32_t wide_grads;
     bool random; /* node->rng is drawn for it */
     /* Outputs share in[0]'s storage: forward sets them up itself; specs need give dtype and shape only. */
     bool view;
@@ -65,6 +67,10 @@ light_tensor *light_apply(light_step *s, const light_op *op, light_tensor *const
     light_apply(s, op, (light_tensor *[]){a}, 1, 0, attrs, sizeof *(attrs), NULL, 1)
 #define LIGHT_APPLY2(s, op, attrs, a, b)                                                                     \
     light_apply(s, op, (light_tensor *[]){a, b}, 2, 0, attrs, sizeof *(attrs), NULL, 1)
+
+/* What operations get for t: where all of them run in 16 bits, a parameter's copy. light_apply does it; whoever looks at
+ * a dtype before has to ask. */
+light_tensor *light_seen(light_step *s, light_tensor *t);
 
 /* ---- for infer ---------------------------------------------------------- */
 
@@ -104,7 +110,8 @@ light_status light_run(light_step *s, light_kernel_id kernel, const light_kernel
  *     LIGHT_RUN(s, UNARY, .in = {x}, .out = {y}, .attrs = node->attrs) */
 #define LIGHT_RUN(s, kernel, ...) light_run(s, LIGHT_KERNEL_##kernel, &(light_kernel_args){__VA_ARGS__})
 
-/* Where the gradient of in[i] goes. `tensor` is memory of in[i]'s shape to write to, or to add to when `accumulate`.
+/* Where the gradient of in[i] goes. `tensor` is memory of in[i]'s shape to write to, or to add to when `accumulate`;
+ * it is of in[i]'s dtype, but for wide_grads.
  * NULL when in[i] needs none (test it before work is done for it) or memory ran out (then the step has failed).
  * Use:  light_slot gx = light_grad_slot(s, node, 0);
  *       if (gx.tensor) LIGHT_TRY(LIGHT_RUN(s, .., .out = {gx.tensor}, .accumulate = gx.accumulate)); */

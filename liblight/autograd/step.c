@@ -41,21 +41,26 @@ void light_step_free(light_step *s)
     light_free(s);
 }
 
-light_status light_step_begin(light_step *s)
+void light_step_retry(light_step *s)
 {
     /* Leaves outlive the step, so what the tape noted in them is taken back. */
     for (light_node *node = s->tape; node; node = node->previous)
         for (int i = 0; i < node->n_in; i++)
-            if (node->in[i]) node->in[i]->uses = 0;
+            if (node->in[i]) light_leaf(node->in[i])->uses = 0;
     s->tape = NULL;
-    s->storages = NULL;
-    light_arena_reset(s->arena);
-    light_pool_reset(&s->pool);
     s->status = LIGHT_OK;
     s->error[0] = '\0';
     s->path = "";
     s->op = NULL;
     s->calls = 0;
+}
+
+light_status light_step_begin(light_step *s)
+{
+    light_step_retry(s);
+    s->storages = NULL;
+    light_arena_reset(s->arena);
+    light_pool_reset(&s->pool);
     s->counter++;
     s->serial = atomic_fetch_add(&serials, 1) + 1;
     s->grad_enabled = !s->inference;
@@ -163,7 +168,7 @@ bool light_step_set_training(light_step *s, bool training)
 void light_step_draw(light_step *s, uint64_t rng[2])
 {
     rng[0] = s->key;
-    rng[1] = s->counter << 24 | (s->calls++ & 0xffffff);
+    rng[1] = s->counter * LIGHT_RNG_CALLS + s->calls++ % LIGHT_RNG_CALLS;
 }
 
 /* ---- memory ------------------------------------------------------------- */

@@ -25,11 +25,15 @@ struct light_step {
     bool inference;
     bool training;
     bool retain;
-    light_dtype
-        lower;     /* products run in this dtype under mixed precision; LIGHT_DTYPE_DEFAULT: as they come */
-    void *trainer; /* what runs the step, for light_log and manual optimization */
+    light_dtype dtype; /* of floating tensors for which none is given; LIGHT_DTYPE_DEFAULT: f32 */
+    light_dtype lower; /* products run in this dtype; LIGHT_DTYPE_DEFAULT: as they come */
+    bool lower_all;    /* so does all that reads parameters (bf16-true); false: mixed precision */
+    const light_tensor *grad_scale; /* f32 scalar by which gradients are too large; NULL: they are not */
+    void *trainer;                  /* what runs the step, for light_log and manual optimization */
 };
 
+/* Forgets the tape and the failure, and draws the same random numbers again; tensors stay. */
+void light_step_retry(light_step *s);
 /* One more random operation: its Philox key and counter into rng[2]. */
 void light_step_draw(light_step *s, uint64_t rng[2]);
 /* Records light_error_message() as the step's failure, with module path and operation, unless there is one already. */
@@ -37,8 +41,12 @@ light_status light_step_record(light_step *s, light_status status);
 void light_storage_unref(light_step *s, light_storage *storage);
 /* Drops the user's hold on all storages made since `since` (NULL: all), except `keep`. */
 void light_step_drop_users(light_step *s, const light_storage *since, const light_storage *keep);
-/* x in `dtype`, on the tape; a leaf's copy is made once a step. */
+/* The 16-bit copy of a parameter, up to date; NULL when it has none. It is a leaf whose gradient is the parameter's. */
+light_tensor *light_step_lowered(light_step *s, light_tensor *t);
+/* x in `dtype`, on the tape. */
 light_tensor *light_step_cast(light_step *s, light_tensor *x, light_dtype dtype);
+/* light_backward of weight times the loss. */
+light_status light_backward_weighted(light_step *s, light_tensor *loss, double weight);
 /* Walks the tape back to where it begins and empties it. Gradients of its last outputs are set already. */
 light_status light_walk_tape(light_step *s);
 

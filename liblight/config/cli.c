@@ -33,7 +33,7 @@ typedef struct cli {
     light_stage stage;
     light_config *config;
     const light_cli_options *options;
-    bool print_config, comments, done; /* done: help was printed */
+    bool print_config, comments, print_precision, done; /* done: help was printed */
 } cli;
 
 static const char *base_name(const char *path)
@@ -72,6 +72,7 @@ static void help(cli *c, bool all)
               "  --ckpt_path PATH        last, best or a path: fit goes on from it, the others use it\n"
               "  --seed_everything N     seed of initial values, shuffling and dropout\n"
               "  --print_config[=comments]  print the configuration and stop\n"
+              "  --print_precision       print which dtype each operation runs in and stop\n"
               "  --help, --SECTION.help  this text, the options of a section\n"
               "  --version\n\nsections:\n");
     for (int i = 0; i < c->config->n; i++)
@@ -183,6 +184,8 @@ static light_status read_arguments(cli *c)
                                   a.value);
             c->print_config = true;
             c->comments = a.value != NULL;
+        } else if (!strcmp(a.name, "print_precision") && !a.value) {
+            c->print_precision = true;
         } else {
             LIGHT_TRY(set_option(c, &a, &i));
         }
@@ -414,6 +417,8 @@ int light_cli_with(int argc, char **argv, const light_module_vtable *module,
         light_message(LIGHT_MESSAGE_ERROR, "%s: %s", c.program, light_error_message());
     else if (c.print_config)
         print_config(&c);
+    else if (c.print_precision)
+        light_print_precision();
     else if (!c.done)
         code = train(&c);
     light_config_free(c.config);

@@ -5,7 +5,7 @@
 static void NAME(gather_row)(const uses *u, const light_tensor *gy, light_tensor *gw, int64_t row,
                              int64_t from, int64_t n, bool add)
 {
-    int64_t width = gw->shape[1], size = light_element_size(gw->dtype);
+    int64_t width = gw->shape[1], size = light_element_size(gy->dtype);
     REAL sum[BLOCK], room[BLOCK];
 
     if (u->first[row] < 0 && add) return;
@@ -14,7 +14,7 @@ static void NAME(gather_row)(const uses *u, const light_tensor *gy, light_tensor
         const REAL *g = NAME(load)(gy->dtype, gy->data + (i * width + from) * size, n, room);
         for (int64_t j = 0; j < n; j++) sum[j] += g[j];
     }
-    NAME(store)(gw->dtype, gw->data + (row * width + from) * size, n, sum, add);
+    NAME(store)(gw->dtype, gw->data + (row * width + from) * light_element_size(gw->dtype), n, sum, add);
 }
 
 typedef struct NAME(gradient_rows) {

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Passes over flat gradients: sum of squares, scaling, limits, the search for what is not finite. */
+/* Passes over flat gradients: sum of squares, scaling, limits, the search for what is not finite; and the loss scale. */
 #include "cpu/isa.h"
 #include "cpu/once/backend.h"
 #include "cpu/parallel.h"
 #include "cpu/real.h"
+
+#include <float.h>
 
 enum { BLOCK = 512, MOST_PARTS = 256 };
 
@@ -192,10 +194,30 @@ static light_status clamp_flat(const light_kernel_args *args)
     return LIGHT_OK;
 }
 
+/* ---- dynamic loss scaling ------------------------------------------------ */
+
+static light_status loss_scale(const light_kernel_args *args)
+{
+    const light_loss_scale_attrs *attrs = args->attrs;
+    float *state = (float *)args->out[0]->data;
+    if (state[LIGHT_LOSS_SCALE_FOUND] != 0) {
+        state[LIGHT_LOSS_SCALE_SCALE] *= (float)attrs->backoff_factor;
+        state[LIGHT_LOSS_SCALE_TRACKER] = 0;
+        state[LIGHT_LOSS_SCALE_SKIPPED]++;
+    } else if (++state[LIGHT_LOSS_SCALE_TRACKER] >= (float)attrs->growth_interval) {
+        float grown = state[LIGHT_LOSS_SCALE_SCALE] * (float)attrs->growth_factor;
+        if (grown <= FLT_MAX) state[LIGHT_LOSS_SCALE_SCALE] = grown;
+        state[LIGHT_LOSS_SCALE_TRACKER] = 0;
+    }
+    state[LIGHT_LOSS_SCALE_FOUND] = 0;
+    return LIGHT_OK;
+}
+
 const light_cpu_kernel LIGHT_ISA(light_flat_kernels)[] = {
     {LIGHT_KERNEL_SUM_SQUARES, sum_squares},
     {LIGHT_KERNEL_ALL_FINITE, all_finite},
     {LIGHT_KERNEL_SCALE, scale},
     {LIGHT_KERNEL_CLAMP_FLAT, clamp_flat},
+    {LIGHT_KERNEL_LOSS_SCALE, loss_scale},
     {LIGHT_KERNEL_COUNT, NULL},
 };

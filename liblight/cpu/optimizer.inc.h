@@ -129,29 +129,38 @@ typedef struct NAME(work) {
     const light_kernel_args *args;
     void (*update)(PIECES);
     NAME(numbers) numbers;
-    bool direct; /* every array is of REAL already */
+    bool direct; /* every array is of REAL already, and there is no copy to write */
 } NAME(work);
+
+static void *NAME(element)(const light_tensor *t, int64_t i)
+{
+    return t->data + i * light_element_size(t->dtype);
+}
+
+/* As `load`, for gradients that are wider than the parameter too. */
+static const REAL *NAME(load_gradient)(const light_tensor *g, int64_t first, int64_t n, REAL *room)
+{
+    const light_dtype real = sizeof(REAL) == 8 ? LIGHT_F64 : LIGHT_F32;
+    if (g->dtype == real) return NAME(element)(g, first);
+    LIGHT_ISA(light_convert)(room, real, NAME(element)(g, first), (light_dtype)g->dtype, n);
+    return room;
+}
 
 static void NAME(update_block)(const NAME(work) * w, int64_t first, int64_t n, REAL (*rooms)[BLOCK])
 {
     light_tensor *const *out = w->args->out;
-    const light_tensor *g = w->args->in[0];
-    void *at[1 + MOST_STATES];
     REAL *arrays[1 + MOST_STATES] = {NULL};
-    REAL *gradient;
 
-    for (int i = 0; i < 1 + MOST_STATES; i++) {
-        if (!out[i]) continue;
-        at[i] = out[i]->data + first * (int64_t)light_dtype_size((light_dtype)out[i]->dtype);
-        arrays[i] =
-            (REAL *)NAME(load)(out[i]->dtype, at[i], n, rooms[i]); /* its own memory when it is REAL */
-    }
-    gradient =
-        (REAL *)NAME(load)(g->dtype, g->data + first * (int64_t)light_dtype_size((light_dtype)g->dtype), n,
-                           rooms[1 + MOST_STATES]);
-    w->update(arrays[0], gradient, &arrays[1], n, &w->numbers);
     for (int i = 0; i < 1 + MOST_STATES; i++)
-        if (out[i]) NAME(store)(out[i]->dtype, at[i], n, arrays[i], false);
+        if (out[i]) /* its own memory when it is REAL */
+            arrays[i] = (REAL *)NAME(load)(out[i]->dtype, NAME(element)(out[i], first), n, rooms[i]);
+    w->update(arrays[0], NAME(load_gradient)(w->args->in[0], first, n, rooms[1 + MOST_STATES]), &arrays[1], n,
+              &w->numbers);
+    for (int i = 0; i < 1 + MOST_STATES; i++)
+        if (out[i]) NAME(store)(out[i]->dtype, NAME(element)(out[i], first), n, arrays[i], false);
+    if (out[COPY]) LIGHT_ISA(light_convert)
+    (NAME(element)(out[COPY], first), (light_dtype)out[COPY]->dtype, arrays[0],
+     sizeof(REAL) == 8 ? LIGHT_F64 : LIGHT_F32, n);
 }
 
 static void NAME(update_part)(void *context, int64_t from, int64_t to)
@@ -164,14 +173,13 @@ static void NAME(update_part)(void *context, int64_t from, int64_t to)
         NAME(update_block)(w, first, to - first < block ? to - first : block, rooms);
 }
 
-static void NAME(optimizer)(const light_kernel_args *args)
+static void NAME(optimizer)(const light_kernel_args *args, const light_optimizer_attrs *attrs)
 {
     static void (*const updates[])(PIECES) = {
         [LIGHT_OPTIMIZER_SGD] = NAME(sgd),         [LIGHT_OPTIMIZER_ADAM] = NAME(adam),
         [LIGHT_OPTIMIZER_ADAMW] = NAME(adam),      [LIGHT_OPTIMIZER_RMSPROP] = NAME(rmsprop),
         [LIGHT_OPTIMIZER_ADAGRAD] = NAME(adagrad), [LIGHT_OPTIMIZER_LION] = NAME(lion),
     };
-    const light_optimizer_attrs *attrs = args->attrs;
     const light_tensor *factor = args->in[1];
     const int real = LIGHT_REAL == 64 ? LIGHT_F64 : LIGHT_F32;
     NAME(work)
@@ -179,7 +187,7 @@ static void NAME(optimizer)(const light_kernel_args *args)
         .args = args,
         .update = updates[attrs->kind],
         .numbers = NAME(numbers_of)(attrs, factor ? *(const float *)factor->data : 1),
-        .direct = args->in[0]->dtype == real,
+        .direct = args->in[0]->dtype == real && !args->out[COPY],
     };
 
     for (int i = 0; i < 1 + MOST_STATES; i++)

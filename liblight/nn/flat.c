@@ -64,10 +64,48 @@ light_status light_flat_new(light_flat **out, light_module *root)
     return LIGHT_OK;
 }
 
+static void drop_copy(light_flat_buffer *b)
+{
+    for (int64_t i = 0; i < b->n; i++) {
+        light_tensor *t = b->entries[i].parameter->tensor;
+        light_tensor_free(t->lowered);
+        t->lowered = NULL;
+    }
+    light_storage_free(b->lowered.storage);
+    b->lowered = (light_lowered){0};
+    b->values->lowered = NULL;
+}
+
+static light_status make_copy(light_flat_buffer *b, light_dtype dtype)
+{
+    size_t bytes = b->bytes / light_dtype_size(b->dtype) * light_dtype_size(dtype);
+    LIGHT_TRY(light_storage_new(&b->lowered.storage, bytes, b->values->device));
+    b->lowered.dtype = dtype;
+    b->values->lowered = &b->lowered;
+    for (int64_t i = 0; i < b->n; i++) LIGHT_TRY(light_tensor_lower(b->entries[i].parameter->tensor));
+    return LIGHT_OK;
+}
+
+light_status light_flat_lower(light_flat *flat, light_dtype dtype)
+{
+    for (int i = 0; i < flat->n; i++) {
+        light_flat_buffer *b = &flat->buffers[i];
+        if (b->dtype != LIGHT_F32 || b->lowered.dtype == dtype) continue;
+        drop_copy(b);
+        light_status status = dtype ? make_copy(b, dtype) : LIGHT_OK;
+        if (status != LIGHT_OK) {
+            drop_copy(b);
+            return status;
+        }
+    }
+    return LIGHT_OK;
+}
+
 void light_flat_free(light_flat *flat)
 {
     if (!flat) return;
     for (int i = 0; i < flat->n; i++) {
+        light_storage_free(flat->buffers[i].lowered.storage);
         light_storage_free(flat->buffers[i].values);
         light_storage_free(flat->buffers[i].grads);
         light_free(flat->buffers[i].entries);

@@ -21,7 +21,8 @@ typedef struct light_flat_entry {
 typedef struct light_flat_buffer {
     light_dtype dtype;
     light_storage *values;
-    light_storage *grads; /* the same size; memory that nobody writes stays unmapped on the CPU */
+    light_storage *grads;  /* the same size; memory that nobody writes stays unmapped on the CPU */
+    light_lowered lowered; /* the values in 16 bits, at the same elements; storage NULL: there is none */
     size_t bytes;
     int64_t n;
     light_flat_entry *entries; /* by rising offset */
@@ -34,6 +35,9 @@ typedef struct light_flat {
 
 /* Moves the parameters below `root` to flat memory. What light_module_build calls. */
 light_status light_flat_new(light_flat **out, light_module *root);
+/* Keeps a copy of all f32 parameters in a 16-bit dtype, which operations read under mixed precision;
+ * LIGHT_DTYPE_DEFAULT: none any more. */
+light_status light_flat_lower(light_flat *flat, light_dtype dtype);
 /* Before the parameters' tensors go, their memory may not. NULL is fine. */
 void light_flat_free(light_flat *flat);
 

@@ -20,6 +20,7 @@ static light_status run_kernel(light_kernel_id id, light_tensor *t, const void *
     light_kernel kernel = device->backend->kernels[id];
     if (!kernel)
         return light_fail(LIGHT_ERR_UNSUPPORTED, "filling a parameter is not available on %s", device->name);
+    t->storage->version++;
     return kernel(&(light_kernel_args){.device = device, .out = {t}, .attrs = attrs, .rng = rng});
 }
 

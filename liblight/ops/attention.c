@@ -2,6 +2,7 @@
 /* Scaled dot product attention: shapes and gradients. The result lies in memory as [B, T, H, d], so that the heads can be
  * joined again without a copy. */
 #include "ops/layout.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -201,3 +202,5 @@ light_tensor *light_scaled_dot_product_attention(light_step *s, light_tensor *q,
     y = light_permute(s, y, LIGHT_DIMS(0, 2, 1, 3));
     return shape.ndim == 4 ? y : light_reshape(s, y, shape);
 }
+
+const light_op *const light_attention_ops[] = {&sdpa_op, NULL};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Elementwise functions of two tensors, and where. */
 #include "ops/common.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -130,6 +131,7 @@ static const light_op operations[] = {
 static light_tensor *binary(light_step *s, light_binary code, light_tensor *a, light_tensor *b)
 {
     light_binary_attrs attrs = {.code = (int)code};
+    a = light_seen(s, a), b = light_seen(s, b);
     if (a && b) {
         light_dtype dtype = light_result_dtype(a, b);
         if (code == LIGHT_BINARY_DIV && !light_dtype_is_floating(dtype)) dtype = LIGHT_F32;
@@ -190,6 +192,7 @@ static const light_op add_op = {
 light_tensor *light_add_(light_step *s, light_tensor *a, light_tensor *b)
 {
     light_binary_attrs attrs = {.code = LIGHT_BINARY_ADD};
+    b = light_seen(s, b);
     if (a && b && light_result_dtype(a, b) == (light_dtype)a->dtype)
         b = light_to_dtype(s, b, (light_dtype)a->dtype);
     return LIGHT_APPLY2(s, &add_op, &attrs, a, b);
@@ -256,6 +259,7 @@ static const light_op where_op = {.name = "where",
 
 light_tensor *light_where(light_step *s, light_tensor *condition, light_tensor *a, light_tensor *b)
 {
+    a = light_seen(s, a), b = light_seen(s, b);
     if (a && b) {
         light_dtype dtype = light_result_dtype(a, b);
         a = light_to_dtype(s, a, dtype);
@@ -269,3 +273,8 @@ light_tensor *light_masked_fill(light_step *s, light_tensor *x, light_tensor *ma
     light_tensor *filler = x ? light_full(s, LIGHT_SCALAR, value, (light_dtype)x->dtype) : NULL;
     return light_where(s, mask, filler, x);
 }
+
+#define AT(code) &operations[LIGHT_BINARY_##code]
+const light_op *const light_binary_ops[] = {AT(ADD),     AT(SUB), AT(MUL), AT(DIV), AT(POW),   AT(MAXIMUM),
+                                            AT(MINIMUM), AT(EQ),  AT(NE),  AT(LT),  AT(LE),    AT(GT),
+                                            AT(GE),      AT(AND), AT(OR),  &add_op, &where_op, NULL};

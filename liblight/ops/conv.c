@@ -3,6 +3,7 @@
  * comes row-major is copied once. A transposed convolution is the gradient of a convolution, run forward. */
 #include "ops/common.h"
 #include "ops/layout.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -191,6 +192,7 @@ static const light_op conv2d_op = {
     .backward = conv2d_backward,
     .saves_in = 3,
     .precision = LIGHT_OP_LOWER,
+    .wide_grads = 6,
 };
 
 light_tensor *light_conv2d_op(light_step *s, light_tensor *x, light_tensor *weight, light_tensor *bias,
@@ -291,6 +293,7 @@ static const light_op transpose_op = {
     .backward = transpose_backward,
     .saves_in = 3,
     .precision = LIGHT_OP_LOWER,
+    .wide_grads = 6,
 };
 
 light_tensor *light_conv_transpose2d_op(light_step *s, light_tensor *x, light_tensor *weight,
@@ -301,3 +304,5 @@ light_tensor *light_conv_transpose2d_op(light_step *s, light_tensor *x, light_te
     return light_apply(s, &transpose_op, (light_tensor *[]){x, weight, bias}, 3, 1u << 2, &attrs,
                        sizeof attrs, NULL, 1);
 }
+
+const light_op *const light_conv_ops[] = {&conv2d_op, &transpose_op, NULL};

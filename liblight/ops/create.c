@@ -2,6 +2,8 @@
 /* Tensors from nothing: constants, ranges, random numbers, host memory. */
 #include "ops/common.h"
 
+#include "autograd/step.h"
+
 #include <light/ops.h>
 
 #include <math.h>
@@ -34,6 +36,12 @@ static light_status infer(light_step *s, light_node *node, light_spec *specs)
     return LIGHT_OK;
 }
 
+/* What the precision computes in. Whole numbers up to 2^24 and the host's memory are f32 all the same. */
+static light_dtype usual_dtype(const light_step *s)
+{
+    return s && s->dtype ? s->dtype : LIGHT_F32;
+}
+
 static light_tensor *create(light_step *s, const light_op *op, create_attrs *attrs, light_dtype usual)
 {
     light_tensor *none[1] = {NULL};
@@ -54,7 +62,7 @@ static const light_op full_op = {.name = "full", .infer = infer, .forward = full
 light_tensor *light_full(light_step *s, light_shape shape, double value, light_dtype dtype)
 {
     create_attrs attrs = {.shape = shape, .dtype = dtype, .fill = {value}};
-    return create(s, &full_op, &attrs, LIGHT_F32);
+    return create(s, &full_op, &attrs, usual_dtype(s));
 }
 
 light_tensor *light_zeros(light_step *s, light_shape shape, light_dtype dtype)
@@ -113,13 +121,13 @@ static const light_op rand_op = RANDOM("rand"), randn_op = RANDOM("randn"), rand
 light_tensor *light_rand(light_step *s, light_shape shape, light_dtype dtype)
 {
     create_attrs attrs = {.shape = shape, .dtype = dtype, .random = {LIGHT_RANDOM_UNIFORM, 0, 1}};
-    return create(s, &rand_op, &attrs, LIGHT_F32);
+    return create(s, &rand_op, &attrs, usual_dtype(s));
 }
 
 light_tensor *light_randn(light_step *s, light_shape shape, light_dtype dtype)
 {
     create_attrs attrs = {.shape = shape, .dtype = dtype, .random = {LIGHT_RANDOM_NORMAL, 0, 1}};
-    return create(s, &randn_op, &attrs, LIGHT_F32);
+    return create(s, &randn_op, &attrs, usual_dtype(s));
 }
 
 light_tensor *light_randint(light_step *s, int64_t low, int64_t high, light_shape shape, light_dtype dtype)

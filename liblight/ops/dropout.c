@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Dropout. No mask is stored: backward makes the random numbers again. */
 #include "ops/layout.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -51,3 +52,5 @@ light_tensor *light_dropout(light_step *s, light_tensor *x, double p)
     if (p == 0 || !light_step_training(s)) return x;
     return LIGHT_APPLY1(s, &dropout_op, &attrs, x);
 }
+
+const light_op *const light_dropout_ops[] = {&dropout_op, NULL};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Embedding: rows of a table by index. */
 #include "ops/layout.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -61,6 +62,7 @@ static const light_op embedding_op = {
     .forward = embedding_forward,
     .backward = embedding_backward,
     .saves_in = 1u << INDEX,
+    .wide_grads = 1u << WEIGHT,
 };
 
 light_tensor *light_embedding_op(light_step *s, light_tensor *weight, light_tensor *indices,
@@ -70,3 +72,5 @@ light_tensor *light_embedding_op(light_step *s, light_tensor *weight, light_tens
 
     return LIGHT_APPLY2(s, &embedding_op, &attrs, weight, indices);
 }
+
+const light_op *const light_embedding_ops[] = {&embedding_op, NULL};

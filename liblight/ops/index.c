@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Elements found by index: gather, index_select, one_hot. */
 #include "ops/common.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -137,3 +138,5 @@ light_tensor *light_one_hot(light_step *s, light_tensor *index, int64_t classes)
     light_one_hot_attrs attrs = {.classes = classes};
     return LIGHT_APPLY1(s, &one_hot_op, &attrs, index);
 }
+
+const light_op *const light_index_ops[] = {&gather_op, &index_select_op, &one_hot_op, NULL};

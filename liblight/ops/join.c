@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* New tensors from the contents of others: contiguous, cat, stack, pad. */
 #include "ops/common.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -246,3 +247,5 @@ light_tensor *light_pad(light_step *s, light_tensor *x, const int64_t *pads, int
     if (n > 0 && n <= 2 * LIGHT_MAX_DIMS) memcpy(attrs.pads, pads, (size_t)n * sizeof *pads);
     return LIGHT_APPLY1(s, &pad_op, &attrs, x);
 }
+
+const light_op *const light_join_ops[] = {&contiguous_op, &cat_op, &stack_op, &pad_op, NULL};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Losses and accuracy: shapes and gradients. */
 #include "autograd/op.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -409,3 +410,7 @@ light_tensor *light_kl_div_with(light_step *s, light_tensor *input, const light_
 {
     return apply_loss(s, LIGHT_LOSS_KL_DIV, input, options);
 }
+
+#define AT(code) &loss_ops[LIGHT_LOSS_##code]
+const light_op *const light_loss_ops[] = {&cross_entropy_op,   &nll_op,    AT(MSE),      AT(L1), AT(HUBER),
+                                          AT(BCE_WITH_LOGITS), AT(KL_DIV), &accuracy_op, NULL};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Matrix products: matmul and linear. */
 #include "ops/common.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -138,6 +139,7 @@ static const light_op linear_op = {
     .backward = linear_backward,
     .saves_in = 3,
     .precision = LIGHT_OP_LOWER,
+    .wide_grads = 7,
 };
 
 light_tensor *light_linear_op(light_step *s, light_tensor *x, light_tensor *weight, light_tensor *bias)
@@ -253,6 +255,7 @@ static const light_op matmul_op = {
     .backward = matmul_backward,
     .saves_in = 3,
     .precision = LIGHT_OP_LOWER,
+    .wide_grads = 3,
 };
 
 light_tensor *light_matmul(light_step *s, light_tensor *a, light_tensor *b)
@@ -269,3 +272,5 @@ light_tensor *light_matmul(light_step *s, light_tensor *a, light_tensor *b)
     if (column) y = light_squeeze(s, y, -1);
     return y;
 }
+
+const light_op *const light_matmul_ops[] = {&linear_op, &matmul_op, NULL};

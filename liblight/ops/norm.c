@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Normalisation: shapes and gradients. */
 #include "ops/layout.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -287,3 +288,5 @@ light_tensor *light_rms_norm_op(light_step *s, light_tensor *x, int ndim, light_
 
     return light_apply(s, &rms_norm_op, (light_tensor *[]){x, weight}, 2, 0x2, &attrs, sizeof attrs, NULL, 1);
 }
+
+const light_op *const light_norm_ops[] = {&batch_norm_op, &group_norm_op, &layer_norm_op, &rms_norm_op, NULL};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pooling over windows of images: shapes and gradients. Window arithmetic is PyTorch's. */
 #include "ops/layout.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -170,3 +171,6 @@ light_tensor *light_adaptive_max_pool2d(light_step *s, light_tensor *x, int64_t 
 
     return LIGHT_APPLY1(s, &adaptive_max_pool2d_op, &a, x);
 }
+
+const light_op *const light_pool_ops[] = {&max_pool2d_op, &avg_pool2d_op, &adaptive_max_pool2d_op,
+                                          &adaptive_avg_pool2d_op, NULL};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sums, means, variances, extrema and logsumexp over any dims. */
 #include "ops/common.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -203,3 +204,7 @@ light_tensor *light_var(light_step *s, light_tensor *x, light_dims dims, double 
 {
     return reduce(s, LIGHT_REDUCE_VAR, x, dims, keepdim, correction);
 }
+
+#define AT(code) &operations[LIGHT_REDUCE_##code]
+const light_op *const light_reduce_ops[] = {AT(SUM), AT(MEAN),      AT(MAX), AT(MIN),
+                                            AT(VAR), AT(LOGSUMEXP), NULL};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rotary positions. */
 #include "ops/layout.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -53,3 +54,5 @@ light_tensor *light_rope(light_step *s, light_tensor *x, int64_t offset, double 
 
     return LIGHT_APPLY1(s, &rope_op, &attrs, x);
 }
+
+const light_op *const light_rope_ops[] = {&rope_op, NULL};

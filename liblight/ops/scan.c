@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What goes along one dim: argmax, argmin, topk, cumsum. */
 #include "ops/common.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -148,3 +149,5 @@ light_tensor *light_cumsum(light_step *s, light_tensor *x, int dim)
     light_cumsum_attrs attrs = {.dim = dim};
     return LIGHT_APPLY1(s, &cumsum_op, &attrs, x);
 }
+
+const light_op *const light_scan_ops[] = {&argmax_op, &argmin_op, &topk_op, &cumsum_op, NULL};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Windows on a tensor: other shapes and parts of it over the same memory. */
 #include "ops/common.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -474,3 +475,6 @@ bool light_split(light_step *s, light_tensor *x, int64_t size, int dim, light_te
     for (int i = 0; i < n; i++) parts[i] = light_slice(s, x, dim, i * size, (i + 1) * size, 1);
     return parts[n - 1] != NULL;
 }
+
+const light_op *const light_shape_ops[] = {&reshape_op, &permute_op, &expand_op, &select_op,
+                                           &slice_op,   &split_op,   NULL};

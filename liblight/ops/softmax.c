@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* softmax and log_softmax. */
 #include "ops/common.h"
+#include "ops/table.h"
 
 #include <light/ops.h>
 
@@ -58,3 +59,5 @@ light_tensor *light_log_softmax(light_step *s, light_tensor *x, int dim)
 {
     return softmax(s, x, dim, true);
 }
+
+const light_op *const light_softmax_ops[] = {&softmax_op, &log_softmax_op, NULL};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Elementwise functions of one tensor, casts, and relu in place. */
 #include "ops/common.h"
+#include "ops/table.h"
 
 #include "autograd/step.h"
 
@@ -183,3 +184,9 @@ light_tensor *light_relu_(light_step *s, light_tensor *x)
     light_unary_attrs attrs = {.code = LIGHT_UNARY_RELU};
     return LIGHT_APPLY1(s, &relu_op, &attrs, x);
 }
+
+const light_op *const light_unary_ops[] = {&relu_op,
+#define X(code, text, saves, gradient, integers) &operations[LIGHT_UNARY_##code],
+                                           LIGHT_UNARY_MAP(X)
+#undef X
+                                               NULL};

@@ -2,7 +2,7 @@
 /* Gradient clipping, by norm and by value. The norm is summed in f64 on the device and never waited for. */
 #include "optim/clip.h"
 
-#include "autograd/op.h"
+#include "autograd/step.h"
 #include "nn/parameter.h"
 #include "optim/optimizer.h"
 
@@ -22,17 +22,37 @@ static light_status scalar(light_step *s, light_unary code, double a, double b, 
     return LIGHT_RUN(s, UNARY, .in = {x}, .out = {y}, .attrs = &attrs);
 }
 
-/* *norm: the sum of squares before, the norm after. *factor, f32: min(1, max_norm / (norm + 1e-6)). */
-static light_status finish(light_step *s, light_tensor *norm, double max_norm, light_tensor **factor)
+static light_status times(light_step *s, light_tensor *x, const light_tensor *y)
 {
-    light_tensor *wide = light_zeros(s, LIGHT_SCALAR, LIGHT_F64);
+    return LIGHT_RUN(s, BINARY, .in = {x, y}, .out = {x}, .attrs = &(light_binary_attrs){LIGHT_BINARY_MUL});
+}
+
+/* 1 / the loss scale, f64; *out NULL: gradients are not scaled. */
+static light_status inverse_scale(light_step *s, light_tensor **out)
+{
+    *out = NULL;
+    if (!s->grad_scale) return LIGHT_OK;
+    if (!(*out = light_zeros(s, LIGHT_SCALAR, LIGHT_F64))) return light_step_status(s);
+    LIGHT_TRY(LIGHT_RUN(s, COPY, .in = {s->grad_scale}, .out = {*out}));
+    return scalar(s, LIGHT_UNARY_RECIPROCAL, 0, 0, *out, *out);
+}
+
+/* *norm: the sum of squares before, the norm after. *factor, f32: min(1, max_norm / (norm + 1e-6)), over the loss scale
+ * where `unscale` is set. */
+static light_status finish(light_step *s, light_tensor *norm, double max_norm, bool unscale,
+                           light_tensor **factor)
+{
+    light_tensor *wide = light_zeros(s, LIGHT_SCALAR, LIGHT_F64), *inverse;
     *factor = light_zeros(s, LIGHT_SCALAR, LIGHT_F32);
     if (!wide || !*factor) return light_step_status(s);
+    LIGHT_TRY(inverse_scale(s, &inverse));
     LIGHT_TRY(scalar(s, LIGHT_UNARY_SQRT, 0, 0, norm, norm));
+    if (inverse) LIGHT_TRY(times(s, norm, inverse));
     LIGHT_TRY(scalar(s, LIGHT_UNARY_ADD_SCALAR, 1e-6, 0, norm, wide));
     LIGHT_TRY(scalar(s, LIGHT_UNARY_RECIPROCAL, 0, 0, wide, wide));
     LIGHT_TRY(scalar(s, LIGHT_UNARY_MUL_SCALAR, max_norm, 0, wide, wide));
     LIGHT_TRY(scalar(s, LIGHT_UNARY_CLAMP, NAN, 1, wide, wide));
+    if (inverse && unscale) LIGHT_TRY(times(s, wide, inverse));
     return LIGHT_RUN(s, COPY, .in = {wide}, .out = {*factor});
 }
 
@@ -46,7 +66,16 @@ light_status light_grad_norm_factor(light_step *s, light_optimizer *optimizer, d
         for (int64_t at = 0; light_optimizer_next_run(&optimizer->groups[g], &at, &run);)
             LIGHT_TRY(add_squares(s, &run.grad, sum));
     if (norm) *norm = sum;
-    return finish(s, sum, max_norm, factor);
+    return finish(s, sum, max_norm, true, factor);
+}
+
+static light_status scale_set(light_step *s, light_parameter_set set, const light_tensor *factor)
+{
+    light_tensor *grad;
+    for (light_parameter *p = light_parameter_set_next(set, NULL); p; p = light_parameter_set_next(set, p))
+        if ((grad = light_grad(p->tensor)))
+            LIGHT_TRY(LIGHT_RUN(s, SCALE, .in = {grad, factor}, .out = {grad}));
+    return LIGHT_OK;
 }
 
 static light_status clip_set(light_step *s, light_parameter_set set, double max_norm, light_tensor *norm)
@@ -54,11 +83,8 @@ static light_status clip_set(light_step *s, light_parameter_set set, double max_
     light_tensor *factor, *grad;
     for (light_parameter *p = light_parameter_set_next(set, NULL); p; p = light_parameter_set_next(set, p))
         if ((grad = light_grad(p->tensor))) LIGHT_TRY(add_squares(s, grad, norm));
-    LIGHT_TRY(finish(s, norm, max_norm, &factor));
-    for (light_parameter *p = light_parameter_set_next(set, NULL); p; p = light_parameter_set_next(set, p))
-        if ((grad = light_grad(p->tensor)))
-            LIGHT_TRY(LIGHT_RUN(s, SCALE, .in = {grad, factor}, .out = {grad}));
-    return LIGHT_OK;
+    LIGHT_TRY(finish(s, norm, max_norm, false, &factor));
+    return scale_set(s, set, factor);
 }
 
 light_tensor *light_clip_grad_norm(light_step *s, light_parameter_set set, double max_norm)
@@ -92,12 +118,37 @@ light_status light_grad_clamp(light_optimizer *optimizer, double value)
     return LIGHT_OK;
 }
 
+static light_status clamp_set(light_parameter_set set, double value)
+{
+    light_tensor *grad;
+    for (light_parameter *p = light_parameter_set_next(set, NULL); p; p = light_parameter_set_next(set, p))
+        if ((grad = light_grad(p->tensor))) LIGHT_TRY(clamp(grad, value));
+    return LIGHT_OK;
+}
+
+/* The bound is one of gradients without the loss scale. Where one is not finite, all come out so: the bound would hide it
+ * from the optimizer. */
+static light_status clamp_scaled_set(light_step *s, light_parameter_set set, double value)
+{
+    light_tensor *finite = light_full(s, LIGHT_SCALAR, 1, LIGHT_F32), *grad;
+    light_tensor *factor = light_zeros(s, LIGHT_SCALAR, LIGHT_F32);
+    if (!finite || !factor) return light_step_status(s);
+    for (light_parameter *p = light_parameter_set_next(set, NULL); p; p = light_parameter_set_next(set, p))
+        if ((grad = light_grad(p->tensor)))
+            LIGHT_TRY(LIGHT_RUN(s, ALL_FINITE, .in = {grad}, .out = {finite}, .accumulate = 1));
+    LIGHT_TRY(scalar(s, LIGHT_UNARY_RECIPROCAL, 0, 0, s->grad_scale, factor));
+    LIGHT_TRY(scale_set(s, set, factor));
+    LIGHT_TRY(clamp_set(set, value));
+    LIGHT_TRY(LIGHT_RUN(s, BINARY, .in = {s->grad_scale, finite}, .out = {factor},
+                        .attrs = &(light_binary_attrs){LIGHT_BINARY_DIV}));
+    return scale_set(s, set, factor);
+}
+
 void light_clip_grad_value(light_step *s, light_parameter_set set, double value)
 {
     if (light_step_status(s) != LIGHT_OK) return;
-    light_tensor *grad;
-    light_status status = value > 0 ? LIGHT_OK : light_fail(LIGHT_ERR_ARGUMENT, "value is %g", value);
-    for (light_parameter *p = light_parameter_set_next(set, NULL); p; p = light_parameter_set_next(set, p))
-        if (status == LIGHT_OK && (grad = light_grad(p->tensor))) status = clamp(grad, value);
+    light_status status = !(value > 0)    ? light_fail(LIGHT_ERR_ARGUMENT, "value is %g", value)
+                          : s->grad_scale ? clamp_scaled_set(s, set, value)
+                                          : clamp_set(set, value);
     if (status != LIGHT_OK) light_step_fail(s, status, "clip_grad_value: %s", light_error_message());
 }

@@ -6,7 +6,8 @@
 #include <light/optim.h>
 
 /* The common norm of the optimizer's gradients (f64 scalar, *norm unless NULL) and min(1, max_norm / (norm + 1e-6)) (f32
- * scalar) for light_optimizer_step_now. Both belong to the step. */
+ * scalar) for light_optimizer_step_now. Both belong to the step. Where gradients are scaled (light_step.grad_scale), the
+ * norm is that without the scale, and the factor takes the scale away as well. */
 light_status light_grad_norm_factor(light_step *s, light_optimizer *optimizer, double max_norm,
                                     light_tensor **norm, light_tensor **factor);
 /* Limits every element of the optimizer's gradients to [-value, value]. */

@@ -215,6 +215,9 @@ bool light_optimizer_next_run(const light_optimizer_group *group, int64_t *at, l
     run->n = last - first + 1;
     run->value = flat_window(from->storage, from->data, from->dtype, numel);
     run->grad = flat_window(from->grad->storage, from->grad->data, from->grad->dtype, numel);
+    run->lowered = (light_tensor){0};
+    if (from->lowered)
+        run->lowered = flat_window(from->lowered->storage, from->lowered->data, from->lowered->dtype, numel);
     for (int k = 0; k < LIGHT_OPTIMIZER_MAX_STATES; k++)
         if (group->states[k])
             run->state[k] = flat_window(group->states[k], (char *)group->states[k]->data + e[first].offset,
@@ -244,33 +247,84 @@ static light_optimizer_attrs attributes(const light_optimizer *optimizer, const 
     };
 }
 
+/* The steps that were skipped are those of all parameters that had a gradient then. */
+light_status light_optimizer_settle(light_optimizer *optimizer)
+{
+    float state[LIGHT_LOSS_SCALE_SIZE];
+    if (!optimizer->scaling) return LIGHT_OK;
+    LIGHT_TRY(light_tensor_read(optimizer->scaling, LIGHT_F32, state, sizeof state));
+    for (int g = 0; g < optimizer->n_groups; g++)
+        for (int64_t i = 0; i < optimizer->groups[g].n; i++) {
+            light_optimizer_entry *e = &optimizer->groups[g].entries[i];
+            if (e->stepped) e->steps -= (int64_t)state[LIGHT_LOSS_SCALE_SKIPPED];
+        }
+    state[LIGHT_LOSS_SCALE_SKIPPED] = 0;
+    return light_tensor_write(optimizer->scaling, LIGHT_F32, state, sizeof state);
+}
+
+/* Notes which parameters take part in the step to come. When it is others than before, the device's one count of skipped
+ * steps will not be right for all of them, so it is settled first. */
+static light_status note_participants(light_optimizer *optimizer)
+{
+    bool same = true;
+    for (int g = 0; g < optimizer->n_groups; g++)
+        for (int64_t i = 0; i < optimizer->groups[g].n; i++) {
+            const light_optimizer_entry *e = &optimizer->groups[g].entries[i];
+            same &= e->stepped == (light_grad(e->parameter->tensor) != NULL);
+        }
+    if (same) return LIGHT_OK;
+    LIGHT_TRY(light_optimizer_settle(optimizer));
+    for (int g = 0; g < optimizer->n_groups; g++)
+        for (int64_t i = 0; i < optimizer->groups[g].n; i++) {
+            light_optimizer_entry *e = &optimizer->groups[g].entries[i];
+            e->stepped = light_grad(e->parameter->tensor) != NULL;
+        }
+    return LIGHT_OK;
+}
+
+static light_status step_run(const light_optimizer *optimizer, light_optimizer_group *group,
+                             light_optimizer_run *run, const light_tensor *factor)
+{
+    light_optimizer_entry *entries = &group->entries[run->first];
+    light_optimizer_attrs attrs = attributes(optimizer, &group->options);
+    light_kernel_args args = {.device = optimizer->device,
+                              .in = {&run->grad, factor, optimizer->scaling},
+                              .out = {&run->value},
+                              .attrs = &attrs};
+    attrs.step = entries->steps + 1;
+    for (int k = 0; k < LIGHT_OPTIMIZER_MAX_STATES; k++)
+        if (group->states[k]) args.out[1 + k] = &run->state[k];
+    if (run->lowered.data) args.out[1 + LIGHT_OPTIMIZER_MAX_STATES] = &run->lowered;
+    light_status status = optimizer->device->backend->kernels[LIGHT_KERNEL_OPTIMIZER](&args);
+    if (status != LIGHT_OK)
+        return light_fail_in(status, "%s: %s", optimizer->class->name, entries->parameter->path);
+    for (int64_t i = 0; i < run->n; i++) entries[i].steps++;
+    return LIGHT_OK;
+}
+
 light_status light_optimizer_step_now(light_optimizer *optimizer, light_tensor *factor)
 {
-    light_device *device = optimizer->device;
-    light_kernel kernel = device->backend->kernels[LIGHT_KERNEL_OPTIMIZER];
-    if (!kernel)
+    if (!optimizer->device->backend->kernels[LIGHT_KERNEL_OPTIMIZER])
         return light_fail(LIGHT_ERR_UNSUPPORTED, "%s: optimizers are not available on %s",
-                          optimizer->class->name, device->name);
+                          optimizer->class->name, optimizer->device->name);
     if (factor && (factor->numel != 1 || factor->dtype != LIGHT_F32))
         return light_fail(LIGHT_ERR_ARGUMENT, "%s: the factor must be an f32 scalar", optimizer->class->name);
+    if (optimizer->scaling) LIGHT_TRY(note_participants(optimizer));
     for (int g = 0; g < optimizer->n_groups; g++) {
-        light_optimizer_group *group = &optimizer->groups[g];
-        light_optimizer_attrs attrs = attributes(optimizer, &group->options);
         light_optimizer_run run;
-        for (int64_t at = 0; light_optimizer_next_run(group, &at, &run);) {
-            light_optimizer_entry *entries = &group->entries[run.first];
-            light_kernel_args args = {
-                .device = device, .in = {&run.grad, factor}, .out = {&run.value}, .attrs = &attrs};
-            for (int k = 0; k < LIGHT_OPTIMIZER_MAX_STATES; k++)
-                if (group->states[k]) args.out[1 + k] = &run.state[k];
-            attrs.step = entries->steps + 1;
-            light_status status = kernel(&args);
-            if (status != LIGHT_OK)
-                return light_fail_in(status, "%s: %s", optimizer->class->name, entries->parameter->path);
-            for (int64_t i = 0; i < run.n; i++) entries[i].steps++;
-        }
+        for (int64_t at = 0; light_optimizer_next_run(&optimizer->groups[g], &at, &run);)
+            LIGHT_TRY(step_run(optimizer, &optimizer->groups[g], &run, factor));
     }
     return LIGHT_OK;
+}
+
+void light_optimizer_count_step(light_optimizer *optimizer)
+{
+    for (int g = 0; g < optimizer->n_groups; g++)
+        for (int64_t i = 0; i < optimizer->groups[g].n; i++) {
+            light_optimizer_entry *e = &optimizer->groups[g].entries[i];
+            if (light_grad(e->parameter->tensor)) e->steps++;
+        }
 }
 
 void light_optimizer_zero_grad(light_optimizer *optimizer)

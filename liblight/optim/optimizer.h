@@ -43,7 +43,8 @@ light_status light_optimizer_options_complete(const light_optimizer_class *class
 typedef struct light_optimizer_entry {
     light_parameter *parameter;
     size_t offset;       /* of its state, in bytes, in each of the group's state buffers */
-    int64_t steps;       /* it has had */
+    int64_t steps;       /* it has had; with those skipped since light_optimizer_settle */
+    bool stepped;        /* the last step was one of them */
     bool saved_requires; /* while another optimizer is toggled */
 } light_optimizer_entry;
 
@@ -59,7 +60,8 @@ typedef struct light_optimizer_group {
 /* What the trainer does around steps of manual optimization. Each may be NULL. */
 typedef struct light_optimizer_hooks {
     void *user;
-    light_status (*before_step)(void *user, light_step *s, light_optimizer *optimizer);
+    /* May set *factor, an f32 scalar for the gradients. */
+    light_status (*before_step)(void *user, light_step *s, light_optimizer *optimizer, light_tensor **factor);
     light_status (*after_step)(void *user, light_step *s, light_optimizer *optimizer);
     light_status (*before_zero_grad)(void *user, light_step *s, light_optimizer *optimizer);
 } light_optimizer_hooks;
@@ -71,6 +73,7 @@ struct light_optimizer {
     light_optimizer_group *groups;
     light_optimizers *owner;            /* whose others a toggle switches off; NULL: none */
     const light_optimizer_hooks *hooks; /* NULL: none; outlives the optimizer */
+    light_tensor *scaling; /* state of loss scaling (optim/scaler.h), which owns it; NULL: none */
     bool toggled;
 };
 
@@ -97,10 +100,17 @@ void light_optimizers_free(light_optimizers *optimizers); /* with optimizers and
 /* Neighbouring parameters as one array: gradients, values, state. The tensors are windows without an owner. */
 typedef struct light_optimizer_run {
     light_tensor grad, value, state[LIGHT_OPTIMIZER_MAX_STATES];
-    int64_t first, n; /* entries of the group */
+    light_tensor lowered; /* the values' 16-bit copy; data NULL: there is none */
+    int64_t first, n;     /* entries of the group */
 } light_optimizer_run;
 /* The next run of `group` from entry *at on whose gradients are there; advances *at. False at the end. */
 bool light_optimizer_next_run(const light_optimizer_group *group, int64_t *at, light_optimizer_run *run);
+
+/* Takes the steps that loss scaling has skipped out of `steps`. Reads the device. */
+light_status light_optimizer_settle(light_optimizer *optimizer);
+
+/* Counts a step that the device has done without light_optimizer_step_now. */
+void light_optimizer_count_step(light_optimizer *optimizer);
 
 /* ---- state for checkpoints ----------------------------------------------- */
 
@@ -115,7 +125,7 @@ bool light_optimizer_state_at(light_optimizer *optimizer, int64_t i, light_optim
 bool light_optimizer_find_state(light_optimizer *optimizer, const char *path, const char *name,
                                 light_optimizer_state *out);
 /* The rest: the groups' hyperparameters and the steps of each parameter. */
-light_status light_optimizer_save(const light_optimizer *optimizer, light_state *state);
+light_status light_optimizer_save(light_optimizer *optimizer, light_state *state);
 light_status light_optimizer_load(light_optimizer *optimizer, const light_state *state);
 
 #endif

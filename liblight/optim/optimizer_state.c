@@ -82,9 +82,10 @@ static light_status save_group(const light_optimizer_group *group, light_state *
     return status;
 }
 
-light_status light_optimizer_save(const light_optimizer *optimizer, light_state *state)
+light_status light_optimizer_save(light_optimizer *optimizer, light_state *state)
 {
     char text[24];
+    LIGHT_TRY(light_optimizer_settle(optimizer));
     LIGHT_TRY(light_state_put_string(state, "name", optimizer->class->name));
     LIGHT_TRY(light_state_put_int64(state, "groups", optimizer->n_groups));
     for (int g = 0; g < optimizer->n_groups; g++) {

@@ -64,8 +64,10 @@ void light_optimizer_step(light_step *s, light_optimizer *optimizer)
 {
     if (!may_go_on(s, optimizer)) return;
     const light_optimizer_hooks *hooks = optimizer->hooks;
-    if (hooks && hooks->before_step && !succeeded(s, hooks->before_step(hooks->user, s, optimizer))) return;
-    if (!succeeded(s, light_optimizer_step_now(optimizer, NULL))) return;
+    light_tensor *factor = NULL;
+    if (hooks && hooks->before_step && !succeeded(s, hooks->before_step(hooks->user, s, optimizer, &factor)))
+        return;
+    if (!succeeded(s, light_optimizer_step_now(optimizer, factor))) return;
     if (hooks && hooks->after_step) succeeded(s, hooks->after_step(hooks->user, s, optimizer));
 }
 

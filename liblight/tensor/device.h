@@ -7,6 +7,8 @@
 #include "tensor/kernels.h"
 #include "tensor/tensor.h"
 
+#include <light/message.h>
+
 #include <stdarg.h>
 
 typedef enum light_copy_kind { LIGHT_COPY_HOST_TO_DEVICE, LIGHT_COPY_DEVICE_TO_HOST } light_copy_kind;
@@ -37,6 +39,15 @@ typedef struct light_backend {
      * may wait. At most LIGHT_FETCHES may be on their way. NULL on a host device. */
     light_status (*fetch)(light_device *device, const void *data, light_dtype dtype, int *ticket);
     light_status (*fetched)(light_device *device, int ticket, bool wait, double *value);
+    /* Work that repeats (NULL: this backend has no graphs). What is asked for between begin and end is recorded and not
+     * done; end gives the record, or drops it where `graph` is NULL. A launch does it once: random numbers are those of
+     * the step `counter`, and the i-th OPTIMIZER call of the record takes numbers[2 i] for lr and numbers[2 i + 1] for
+     * step. Reading results, and asking for memory, is an error while recording. */
+    light_status (*graph_begin)(light_device *device);
+    light_status (*graph_end)(light_device *device, void **graph);
+    light_status (*graph_launch)(light_device *device, void *graph, uint64_t counter, const double *numbers,
+                                 int n);
+    void (*graph_free)(light_device *device, void *graph);
     /* Waits for all work; reports what went wrong since the last call. */
     light_status (*synchronize)(light_device *device);
     const light_kernel *kernels; /* LIGHT_KERNEL_COUNT entries, NULL: this backend lacks it */
@@ -59,6 +70,7 @@ struct light_device {
 typedef struct light_plugin_host {
     size_t size; /* sizeof(light_plugin_host) of the library's build */
     light_status (*fail)(light_status status, const char *format, va_list arguments);
+    void (*message)(light_message_level level, const char *format, ...) LIGHT_PRINTF(2, 3);
 } light_plugin_host;
 typedef const light_backend *(*light_plugin_entry)(const light_plugin_host *host);
 #define LIGHT_PLUGIN_ENTRY "light_plugin"

@@ -25,7 +25,8 @@
     X(BINARY)          /* a, b > y                   binary; a and b expanded to y's shape by zero strides */            \
     X(WHERE)           /* condition, a, b > y        expanded likewise */                                                \
     /* reductions */                                                                                                     \
-    X(REDUCE)          /* x > y                      reduce; y has x's ndim with 1 in the reduced dims */                \
+    X(REDUCE)          /* x > y                      reduce; y has x's ndim with 1 in the reduced dims; a sum of 16-bit   \
+                          numbers may be f32 */                                                                          \
     X(REDUCE_BACKWARD) /* gy, x, y > gx              reduce; gy, y have 1 in the reduced dims. max, min: gy where x is y \
                           (gy is shared among equals before); var: y is the mean; logsumexp */                           \
     X(ARG_REDUCE)      /* x > y(i64)                 arg_reduce; y has 1 in dim */                                       \
@@ -37,7 +38,7 @@
     X(MATMUL)          /* a, b, [bias] > y           matmul: [batch.., m, k] [batch.., k, n]; strides say transposed */  \
     X(CONV2D)          /* x, w, [bias] > y           conv2d: x, y channels-last, w contiguous OIHW */                    \
     X(CONV2D_BACKWARD_DATA)   /* gy, w > gx          conv2d; gx, gy channels-last */                                     \
-    X(CONV2D_BACKWARD_WEIGHT) /* gy, x > gw, [gbias] conv2d */                                                           \
+    X(CONV2D_BACKWARD_WEIGHT) /* gy, x > gw, [gbias] conv2d; gw, gbias may be f32 where gy, x are 16-bit */              \
     /* pooling; fast where all tensors are channels-last */                                                              \
     X(MAX_POOL2D)      /* x > y, [index(i32)]        pool2d: index is h W + w of the maximum within its plane */         \
     X(MAX_POOL2D_BACKWARD) /* gy, index > gx         pool2d */                                                           \
@@ -56,7 +57,7 @@
     X(GROUP_NORM_BACKWARD) /* gy, x, [w], mean, rstd > [gx], [gw], [gb]  group_norm */                                   \
     /* indexing; an index out of range is an error that names it */                                                      \
     X(EMBEDDING)       /* w, index > y               embedding; all contiguous */                                                        \
-    X(EMBEDDING_BACKWARD) /* gy, index > gw          embedding */                                                        \
+    X(EMBEDDING_BACKWARD) /* gy, index > gw          embedding; gw may be f32 where gy is 16-bit */                      \
     X(GATHER)          /* x, index > y               gather */                                                           \
     X(SCATTER_ADD)     /* src, index > out           gather: out[.. index ..] += src (out is ready) */                   \
     X(INDEX_SELECT)    /* x, index > y               gather */                                                           \
@@ -85,6 +86,7 @@
     X(SCALE)           /* x, factor(f32 scalar) > x  in place */                                                         \
     X(CLAMP_FLAT)      /* x > x                      fill: value is the bound, to [-value, value] */                     \
     X(ALL_FINITE)      /* x > out (f32 scalar)       1 when every element is finite, else 0; accumulate: and */          \
+    X(LOSS_SCALE)      /* state(f32[4]) > state      loss_scale: see there; in place */                                  \
     X(OPTIMIZER)       /* optimizer: see there */
 
 typedef enum light_kernel_id {
@@ -105,6 +107,9 @@ typedef struct light_kernel_args {
     const void         *attrs;
     const uint64_t     *rng; /* {key, counter} for RANDOM, DROPOUT and SDPA: see light_random_attrs */
 } light_kernel_args;
+
+/* rng[1] is the step's counter times this, and which random call of the step it is. */
+#define LIGHT_RNG_CALLS ((uint64_t)1 << 24)
 
 typedef light_status (*light_kernel)(const light_kernel_args *args);
 
@@ -205,17 +210,32 @@ typedef enum light_loss_kind {
 } light_loss_kind;
 typedef struct { int kind, reduction; double delta; bool log_target; } light_loss_attrs;
 
+/* The state of dynamic loss scaling: four f32 numbers, which no host reads inside a step. */
+enum {
+    LIGHT_LOSS_SCALE_SCALE,   /* losses are multiplied by it */
+    LIGHT_LOSS_SCALE_TRACKER, /* finite steps since the scale last changed */
+    LIGHT_LOSS_SCALE_FOUND,   /* not 0: the gradients of this step are not finite */
+    LIGHT_LOSS_SCALE_SKIPPED, /* optimizer steps that were not done for that */
+    LIGHT_LOSS_SCALE_SIZE
+};
+/* After a step. When found: scale *= backoff_factor, tracker = 0, skipped += 1. Else tracker += 1, and at
+ * growth_interval scale *= growth_factor, unless that is beyond f32, and tracker = 0. Found is 0 afterwards. As PyTorch's
+ * GradScaler.update. */
+typedef struct { double growth_factor, backoff_factor; int64_t growth_interval; } light_loss_scale_attrs;
+
 /* One fused pass: reads gradient, parameter and state, writes parameter and state. Tensors are 1-d and contiguous:
- * in[0] gradient, in[1] f32 scalar factor for the gradient (clipping, loss scale) or NULL, out[0] parameter (master),
- * out[1..3] state; sgd: [momentum_buffer]; adam, adamw: exp_avg, exp_avg_sq, [max_exp_avg_sq]; rmsprop: square_avg,
- * [momentum_buffer], [grad_avg]; adagrad: sum; lion: exp_avg. Formulas stand in optim/kinds.c. */
+ * in[0] gradient, of any floating dtype, in[1] f32 scalar factor for it (clipping, 1 / loss scale) or NULL, in[2] state
+ * of loss scaling or NULL, out[0] parameter (master), out[1..3] state of its dtype; sgd: [momentum_buffer]; adam, adamw:
+ * exp_avg, exp_avg_sq, [max_exp_avg_sq]; rmsprop: square_avg, [momentum_buffer], [grad_avg]; adagrad: sum; lion: exp_avg.
+ * out[4] a 16-bit copy of the parameter or NULL: the new value, rounded. Formulas stand in optim/kinds.c; with in[2], t is
+ * step - skipped, and where found is not 0 the kernel leaves everything as it is. */
 typedef enum light_optimizer_kind {
     LIGHT_OPTIMIZER_SGD, LIGHT_OPTIMIZER_ADAM, LIGHT_OPTIMIZER_ADAMW, LIGHT_OPTIMIZER_RMSPROP, LIGHT_OPTIMIZER_ADAGRAD,
     LIGHT_OPTIMIZER_LION
 } light_optimizer_kind;
 typedef struct {
     int     kind;
-    int64_t step; /* 1 for the first */
+    int64_t step; /* t in the formulas, 1 for the first */
     double  lr, weight_decay, momentum, dampening, beta1, beta2, eps, alpha, lr_decay;
     bool    nesterov, amsgrad, centered, maximize;
 } light_optimizer_attrs;

@@ -45,7 +45,7 @@ static void *open_library(const char *file, char *why, size_t bytes)
 
 light_status light_plugin_open(const char *name, const light_backend **backend)
 {
-    static const light_plugin_host host = {sizeof host, light_failv};
+    static const light_plugin_host host = {sizeof host, light_failv, light_message};
     const char *kind = getenv("LIGHT_CUDA");
     bool simulated = kind && !strcmp(kind, "simulated");
     char file[64], why[512] = "";

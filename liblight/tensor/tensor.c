@@ -132,7 +132,9 @@ bool light_requires_grad(const light_tensor *t)
 
 void *light_data(const light_tensor *t)
 {
-    return t ? t->data : NULL;
+    if (!t) return NULL;
+    t->storage->exposed = true;
+    return t->data;
 }
 
 /* ---- owned tensors ------------------------------------------------------ */
@@ -206,8 +208,19 @@ void light_tensor_free(light_tensor *t)
 {
     if (!t || t->step) return;
     light_tensor_free(t->grad);
+    light_tensor_free(t->lowered);
     if (t->owns_storage) light_storage_free(t->storage);
     light_free(t);
+}
+
+light_status light_tensor_lower(light_tensor *t)
+{
+    const light_lowered *to = t->storage->lowered;
+    size_t offset = (size_t)(t->data - (char *)t->storage->data) / light_dtype_size((light_dtype)t->dtype);
+    LIGHT_TRY(light_tensor_new_view(&t->lowered, to->storage, offset * light_dtype_size(to->dtype),
+                                    light_shape_of(t), to->dtype));
+    t->lowered->master = t;
+    return LIGHT_OK;
 }
 
 light_status light_tensor_rebase(light_tensor *t, light_storage *storage, size_t byte_offset)
@@ -268,6 +281,7 @@ void light_set_grad_hook(light_tensor *t, light_grad_hook hook, void *user)
 
 light_status light_device_copy(light_device *device, light_tensor *to, const light_tensor *from)
 {
+    to->storage->version++;
     light_kernel_args args = {.device = device, .in = {from}, .out = {to}};
     return device->backend->kernels[LIGHT_KERNEL_COPY](&args);
 }

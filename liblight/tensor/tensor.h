@@ -7,6 +7,16 @@
 
 typedef struct light_node light_node;
 
+/* The 16-bit copy of all elements of a storage, for mixed precision. Optimizers write both, so that it is made anew only
+ * after somebody else has written the values: see light_step_lowered. */
+typedef struct light_lowered {
+    struct light_storage *storage;
+    light_dtype dtype;
+    uint32_t version; /* of the values when it was made */
+    uint64_t serial;  /* of the step when it was made */
+    bool made;
+} light_lowered;
+
 /* Memory on one device. In a step it is counted: one for the user, one for each node and gradient that needs it, and at
  * zero it goes back to the step's arena. An owned tensor's storage belongs to that tensor alone. */
 typedef struct light_storage {
@@ -14,11 +24,13 @@ typedef struct light_storage {
     size_t bytes;
     light_device *device;
     int32_t refs;
-    int32_t block;    /* arena block, or -1: not from the arena */
-    uint32_t version; /* counts writes in place, so that a saved tensor that was changed is noticed */
-    bool borrowed;    /* the memory is somebody else's */
-    bool released;    /* gone back to the arena: reading it is an error */
-    bool user_holds;  /* one of refs is the user's, dropped when backward begins */
+    int32_t block;          /* arena block, or -1: not from the arena */
+    uint32_t version;       /* counts writes in place, so that a saved tensor that was changed is noticed */
+    bool borrowed;          /* the memory is somebody else's */
+    bool released;          /* gone back to the arena: reading it is an error */
+    bool user_holds;        /* one of refs is the user's, dropped when backward begins */
+    bool exposed;           /* light_data gave the address away: it may be written at any time */
+    light_lowered *lowered; /* of a buffer of parameters, or NULL */
     struct light_storage *next; /* all storages of the step */
 } light_storage;
 
@@ -42,8 +54,12 @@ struct light_tensor {
     light_tensor *grad;              /* leaf: its gradient, owned; else while backward runs */
     light_grad_hook hook;
     void *hook_user;
-    light_tensor *cast; /* leaf: its 16-bit copy in the step `cast_step`, for mixed precision */
+    light_tensor *lowered;     /* leaf: its part of storage->lowered, owned; NULL: there is none */
+    light_tensor *master;      /* the leaf whose lowered part this is; it has the gradient */
+    light_tensor *narrow_grad; /* of a lowered part, while one node's backward runs */
+    light_tensor *cast;        /* of data: its copy in the step `cast_step` */
     uint64_t cast_step;
+    uint32_t cast_version; /* of the storage then */
 };
 
 /* What an operation's output looks like. strides NULL: row-major. */
@@ -69,8 +85,16 @@ light_status light_device_copy(light_device *device, light_tensor *to, const lig
 /* An owned tensor over part of a storage that somebody else owns (flat parameter buffers). */
 light_status light_tensor_new_view(light_tensor **out, light_storage *storage, size_t byte_offset,
                                    light_shape shape, light_dtype dtype);
+/* Makes t's part of t->storage->lowered, at the same elements. */
+light_status light_tensor_lower(light_tensor *t);
 /* Moves an owned tensor, with its contents, to other memory. The old storage is freed. */
 light_status light_tensor_rebase(light_tensor *t, light_storage *storage, size_t byte_offset);
+
+/* The leaf that stands for t: itself, or the parameter that it is the 16-bit copy of. */
+static inline light_tensor *light_leaf(light_tensor *t)
+{
+    return t->master ? t->master : t;
+}
 
 /* Normalises a dim, negative from the end. False when out of range. */
 static inline bool light_normalize_dim(int *dim, int ndim)

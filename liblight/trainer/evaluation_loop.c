@@ -32,11 +32,12 @@ static const stage_hooks hooks_of[] = {
 
 light_status light_transfer_batch(light_trainer *t, light_batch *batch)
 {
+    light_dtype dtype = light_precision_data(t->precision);
     LIGHT_TRY(light_datamodule_transfer(t->data, t->step, batch));
     for (int i = 0; i < batch->num_fields; i++) {
         light_tensor *field = batch->fields[i];
-        if (t->dtype != LIGHT_F32 && light_dtype_is_floating(light_dtype_of(field)))
-            field = light_to_dtype(t->step, field, t->dtype);
+        if (dtype != LIGHT_F32 && light_dtype_is_floating(light_dtype_of(field)))
+            field = light_to_dtype(t->step, field, dtype);
         if (!field) return light_step_status(t->step);
         /* Hooks after backward may still look at the batch. */
         light_storage_ref(field->storage);
@@ -171,8 +172,8 @@ light_status light_evaluation_loop(light_trainer *t, light_stage stage, int64_t 
     s->inference = true;
     light_step_set_counter(s, EVALUATION_COUNTER + (uint64_t)t->eval_batch.ready);
     enter_eval(t);
-    light_metrics_reset(t, 1);
-    light_status status = run_loaders(t, &hooks_of[stage], limit);
+    light_status status = light_metrics_reset(t, 1);
+    if (status == LIGHT_OK) status = run_loaders(t, &hooks_of[stage], limit);
     leave_eval(t);
     light_step_set_counter(s, counter);
     s->inference = false;

@@ -2,7 +2,10 @@
 /* light_log: what is logged when, under which name, and how an epoch's values come together.
  *
  * Every name is a light_logged of its loop (training or evaluation). What monitors, the progress bar and loggers see are
- * the entries of light_metrics: NAME, and NAME_step with NAME_epoch where both are asked for. */
+ * the entries of light_metrics: NAME, and NAME_step with NAME_epoch where both are asked for.
+ *
+ * A value that a device has yet to compute is not waited for: it is fetched, and taken in when it has arrived or when
+ * somebody reads metrics. Values are taken in in the order in which they were logged, so nothing depends on when. */
 #include "trainer/trainer.h"
 
 #include "base/log.h"
@@ -70,6 +73,7 @@ void light_metrics_free(light_metrics *m)
 
 void light_metrics_clear(light_trainer *t)
 {
+    light_metrics_settle(t, true); /* the device's tickets go back; what failed has been told or will be */
     light_metrics_free(&t->metrics);
 }
 
@@ -80,13 +84,24 @@ static void reset_logged(light_logged *l)
     l->extreme = l->options.reduce_fx == LIGHT_FX_MIN ? INFINITY : -INFINITY;
 }
 
-void light_metrics_reset(light_trainer *t, int which)
+light_status light_metrics_reset(light_trainer *t, int which)
 {
+    LIGHT_TRY(light_metrics_settle(t, true));
     for (int i = 0; i < t->metrics.n_logged[which]; i++) reset_logged(&t->metrics.logged[which][i]);
+    return LIGHT_OK;
+}
+
+/* Who asks gets the value that was logged last, so it is waited for. */
+static void settle_for(const light_trainer *t)
+{
+    light_trainer *mutable = (light_trainer *)(uintptr_t)t;
+    if (t->metrics.n_arrivals && light_metrics_settle(mutable, true) != LIGHT_OK)
+        light_trainer_fail(mutable, light_error_status(), "%s", light_error_message());
 }
 
 bool light_trainer_metric(const light_trainer *t, const char *name, double *value)
 {
+    settle_for(t);
     int at = find_entry(&t->metrics, name);
     if (at < 0 || !t->metrics.entries[at].known) return false;
     *value = t->metrics.entries[at].value;
@@ -95,6 +110,7 @@ bool light_trainer_metric(const light_trainer *t, const char *name, double *valu
 
 bool light_trainer_metric_at(const light_trainer *t, int i, light_metric *metric, bool *prog_bar)
 {
+    settle_for(t);
     for (int at = 0; at < t->metrics.n; at++) {
         const light_metric_entry *e = &t->metrics.entries[at];
         if (!e->known || i-- > 0) continue;
@@ -208,7 +224,7 @@ static light_status find_logged(light_trainer *t, const char *name, const light_
     return new_logged(t, which, name, idx, options, out);
 }
 
-static void add_value(light_logged *l, double value, double weight)
+void light_logged_add(light_logged *l, double value, double weight)
 {
     switch (l->options.reduce_fx) {
     case LIGHT_FX_MEAN:
@@ -226,8 +242,9 @@ static void add_value(light_logged *l, double value, double weight)
     l->has_epoch = true;
 }
 
-static light_status log_value(light_trainer *t, const char *name, double value,
-                              const light_log_options *given)
+/* The light_logged of `name`, checked; *options: resolved. */
+static light_status open_logged(light_trainer *t, const char *name, const light_log_options *given,
+                                light_logged **out)
 {
     if (t->moment == LIGHT_LOG_FORBIDDEN)
         return light_fail(
@@ -245,36 +262,81 @@ static light_status log_value(light_trainer *t, const char *name, double value,
         if (l->last_step == t->step->serial)
             return light_fail(LIGHT_ERR_ARGUMENT,
                               "light_log(\"%s\") was called before in this step with other options", name);
+        LIGHT_TRY(light_metrics_settle(t, true)); /* what was logged with the old ones */
         l->options = options;
         LIGHT_TRY(name_entries(t, l));
     }
     l->last_step = t->step->serial;
-    if (options.on_step == LIGHT_ON) {
-        l->step_value = value;
-        l->has_step = true;
-        set_entry(&t->metrics, l->step_metric, value, options.prog_bar, options.logger == LIGHT_ON);
-        if (l->plain_metric >= 0) set_entry(&t->metrics, l->plain_metric, value, false, false);
-    }
-    if (options.on_epoch == LIGHT_ON) {
-        double weight = given->batch_size > 0 ? (double)given->batch_size
-                        : t->running_batch    ? (double)t->running_batch->size
-                                              : 1;
-        add_value(l, value, weight);
-    }
+    *out = l;
     return LIGHT_OK;
+}
+
+static double weight_of(const light_trainer *t, const light_log_options *given)
+{
+    if (given->batch_size > 0) return (double)given->batch_size;
+    return t->running_batch ? (double)t->running_batch->size : 1;
+}
+
+/* The entries of the step are there at once, with the value they have so far. */
+static void set_step_entries(light_trainer *t, light_logged *l, double value)
+{
+    const light_log_options *o = &l->options;
+    l->step_value = value;
+    l->has_step = true;
+    set_entry(&t->metrics, l->step_metric, value, o->prog_bar, o->logger == LIGHT_ON);
+    if (l->plain_metric >= 0) set_entry(&t->metrics, l->plain_metric, value, false, false);
+}
+
+static light_status log_value(light_trainer *t, const char *name, double value,
+                              const light_log_options *given)
+{
+    light_logged *l;
+    LIGHT_TRY(open_logged(t, name, given, &l));
+    LIGHT_TRY(light_metrics_settle(t, true)); /* values before this one */
+    if (l->options.on_step == LIGHT_ON) set_step_entries(t, l, value);
+    if (l->options.on_epoch == LIGHT_ON) light_logged_add(l, value, weight_of(t, given));
+    return LIGHT_OK;
+}
+
+static light_status log_later(light_trainer *t, light_step *s, const char *name, light_tensor *value,
+                              const light_log_options *given)
+{
+    light_logged *l;
+    int which = t->stage != LIGHT_STAGE_FIT;
+    LIGHT_TRY(open_logged(t, name, given, &l));
+    bool on_step = l->options.on_step == LIGHT_ON, on_epoch = l->options.on_epoch == LIGHT_ON;
+    if (on_step) set_step_entries(t, l, t->metrics.entries[l->step_metric].value);
+    return light_arrival_start(t, s, value,
+                               (light_arrival){.which = which,
+                                               .logged = (int)(l - t->metrics.logged[which]),
+                                               .on_step = on_step,
+                                               .on_epoch = on_epoch,
+                                               .weight = weight_of(t, given)});
+}
+
+light_status light_log_again(light_trainer *t, const light_graph_log *log)
+{
+    light_logged *l = &t->metrics.logged[log->arrival.which][log->arrival.logged];
+    l->last_step = t->step->serial;
+    if (log->arrival.on_step) set_step_entries(t, l, t->metrics.entries[l->step_metric].value);
+    return light_arrival_fetch(t, log);
+}
+
+static light_status log_tensor(light_trainer *t, light_step *s, const char *name, light_tensor *value,
+                               const light_log_options *options)
+{
+    double number;
+    if (!s->device->is_host && value->numel == 1) return log_later(t, s, name, value, options);
+    light_status status = light_item(value, &number);
+    return status == LIGHT_OK ? log_value(t, name, number, options)
+                              : light_fail_in(status, "light_log(\"%s\")", name);
 }
 
 void light_log_with(light_step *s, const char *name, light_tensor *value, const light_log_options *options)
 {
     light_trainer *t = light_step_trainer(s);
     if (!t || !value || s->status != LIGHT_OK) return;
-    double number;
-    light_status status = light_item(value, &number);
-    if (status == LIGHT_OK)
-        status = log_value(t, name, number, options);
-    else
-        light_fail_in(status, "light_log(\"%s\")", name);
-    light_step_record(s, status);
+    light_step_record(s, log_tensor(t, s, name, value, options));
 }
 
 void light_log_value_with(light_trainer *t, const char *name, double value, const light_log_options *options)
@@ -288,6 +350,7 @@ void light_log_value_with(light_trainer *t, const char *name, double value, cons
 light_status light_metrics_end_epoch(light_trainer *t, int which)
 {
     light_metrics *m = &t->metrics;
+    LIGHT_TRY(light_metrics_settle(t, true));
     for (int i = 0; i < m->n_logged[which]; i++) {
         light_logged *l = &m->logged[which][i];
         if (!l->has_epoch || l->epoch_metric < 0) continue;
@@ -312,11 +375,21 @@ void light_metrics_drop_pending(light_trainer *t)
     for (int i = 0; i < t->metrics.n; i++) t->metrics.entries[i].pending = false;
 }
 
+static bool anything_pending(const light_metrics *m)
+{
+    for (int i = 0; i < m->n; i++)
+        if (m->entries[i].pending) return true;
+    return false;
+}
+
 light_status light_metrics_write(light_trainer *t)
 {
+    LIGHT_TRY(light_watch_loss_scale(t));
     light_metrics *m = &t->metrics;
     int64_t step = light_trainer_logged_step(t);
     int n = 0;
+    if (!anything_pending(m)) return LIGHT_OK;
+    LIGHT_TRY(light_metrics_settle(t, true));
     for (int i = 0; i < m->n; i++) {
         if (!m->entries[i].pending) continue;
         m->entries[i].pending = false;
@@ -356,6 +429,7 @@ static light_status save_logged(const light_logged *l, light_state *state)
 light_status light_metrics_save(const light_trainer *t, light_state *state)
 {
     const light_metrics *m = &t->metrics;
+    LIGHT_TRY(light_metrics_settle((light_trainer *)(uintptr_t)t, true));
     light_state *entries = light_state_group(state, "entries"),
                 *running = light_state_group(state, "running");
     if (!entries || !running) return LIGHT_ERR_MEMORY;

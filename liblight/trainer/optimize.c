@@ -3,6 +3,7 @@
 #include "optim/clip.h"
 #include "trainer/trainer.h"
 
+#include <light/message.h>
 #include <light/ops.h>
 
 #include <math.h>
@@ -10,12 +11,17 @@
 
 /* The length of the accumulation window that the current batch begins. The last window of an epoch may be shorter, and
  * is averaged over its own length. */
-static int64_t window_length(const light_trainer *t)
+int64_t light_window_length(const light_trainer *t)
 {
     int64_t k = t->options.accumulate_grad_batches;
     if (t->num_train_batches < 0) return k;
     int64_t rest = t->num_train_batches - t->current_batch;
     return rest < k ? rest : k;
+}
+
+bool light_window_ends(const light_trainer *t)
+{
+    return t->accumulated + 1 >= t->options.accumulate_grad_batches || t->last_batch;
 }
 
 static light_status check_loss(light_trainer *t, light_tensor *loss)
@@ -51,13 +57,8 @@ static light_status zero_grad(light_trainer *t)
 
 static light_status backward(light_trainer *t, light_tensor *loss, double weight)
 {
-    light_step *s = t->step;
     LIGHT_TRY(light_call_on_before_backward(t, loss));
-    light_tensor *grad = light_step_tensor(s, light_spec_like(loss));
-    light_fill_attrs attrs = {.value = weight};
-    if (!grad) return light_step_status(s);
-    LIGHT_TRY(LIGHT_RUN(s, FILL, .out = {grad}, .attrs = &attrs));
-    LIGHT_TRY(light_backward_from(s, loss, grad));
+    LIGHT_TRY(light_backward_weighted(t->step, loss, weight));
     return light_call_on_after_backward(t);
 }
 
@@ -114,22 +115,76 @@ light_status light_schedules_on_metric(light_trainer *t, light_interval interval
     return LIGHT_OK;
 }
 
-static light_status clip_and_step(light_trainer *t, light_optimizer *optimizer)
+/* ---- clipping and loss scaling ------------------------------------------ */
+
+/* Gradients are too large by the loss scale until the optimizer's own pass, unless somebody looks at them before. */
+static bool gradients_are_read(const light_trainer *t)
 {
-    light_tensor *factor = NULL;
-    LIGHT_TRY(light_call_on_before_optimizer_step(t));
+    bool read = t->module_hooks.on_before_optimizer_step || t->module_hooks.configure_gradient_clipping;
+    for (int i = 0; i < t->n_callbacks; i++) read |= t->callbacks[i].hooks.on_before_optimizer_step != NULL;
+    return read;
+}
+
+static bool clips_values(const light_trainer *t)
+{
+    return t->options.gradient_clip_val > 0 && !strcmp(t->options.gradient_clip_algorithm, "value");
+}
+
+static void set_scaled(light_trainer *t, bool scaled)
+{
+    t->step->grad_scale = t->scaler && scaled ? &t->scaler->scale : NULL;
+}
+
+static light_status unscale(light_trainer *t, int i)
+{
+    set_scaled(t, false);
+    return light_scaler_unscale(t->scaler, t->step, i);
+}
+
+/* *factor: what the optimizer multiplies gradients by; *norm: theirs. NULL: there is none. */
+static light_status clip(light_trainer *t, light_optimizer *optimizer, light_tensor **norm,
+                         light_tensor **factor)
+{
+    *norm = *factor = NULL;
     if (t->module_hooks.configure_gradient_clipping) {
         LIGHT_TRY(t->module_hooks.configure_gradient_clipping(t->module, t));
-        LIGHT_TRY(light_step_status(t->step));
-    } else if (t->options.gradient_clip_val > 0) {
-        if (!strcmp(t->options.gradient_clip_algorithm, "value"))
-            LIGHT_TRY(light_grad_clamp(optimizer, t->options.gradient_clip_val));
-        else
-            LIGHT_TRY(
-                light_grad_norm_factor(t->step, optimizer, t->options.gradient_clip_val, NULL, &factor));
+        return light_step_status(t->step);
     }
+    if (clips_values(t)) return light_grad_clamp(optimizer, t->options.gradient_clip_val);
+    if (t->options.gradient_clip_val > 0)
+        return light_grad_norm_factor(t->step, optimizer, t->options.gradient_clip_val, norm, factor);
+    return t->step->grad_scale ? light_scaler_factor(t->scaler, t->step, factor) : LIGHT_OK;
+}
+
+static light_status clip_and_step(light_trainer *t, light_optimizer *optimizer)
+{
+    light_tensor *norm, *factor;
+    if (t->scaler && (gradients_are_read(t) || clips_values(t))) LIGHT_TRY(unscale(t, 0));
+    LIGHT_TRY(light_call_on_before_optimizer_step(t));
+    LIGHT_TRY(clip(t, optimizer, &norm, &factor));
+    if (t->step->grad_scale) LIGHT_TRY(light_scaler_check(t->scaler, t->step, 0, norm));
     LIGHT_TRY(light_optimizer_step_now(optimizer, factor));
+    set_scaled(t, true);
     t->global_step++;
+    return t->scaler ? light_scaler_update(t->scaler, t->step) : LIGHT_OK;
+}
+
+/* 65536 halved thirty times and never doubled. */
+#define LEAST_LOSS_SCALE 1e-4
+
+light_status light_watch_loss_scale(light_trainer *t)
+{
+    double scale;
+    if (!t->scaler || t->told_scale) return LIGHT_OK;
+    LIGHT_TRY(light_scaler_read(t->scaler, &scale));
+    if (scale >= LEAST_LOSS_SCALE) return LIGHT_OK;
+    t->told_scale = true;
+    light_message(
+        LIGHT_MESSAGE_WARNING,
+        "trainer.precision 16-mixed: the loss scale has fallen to %g by step %lld, since gradients "
+        "were not finite again and again, and those steps were skipped; look for a loss that is NaN, "
+        "lower the learning rate, or use bf16-mixed",
+        scale, (long long)t->global_step);
     return LIGHT_OK;
 }
 
@@ -155,7 +210,7 @@ static light_status accumulate(light_trainer *t, light_tensor *loss)
 {
     LIGHT_TRY(check_loss(t, loss));
     if (t->accumulated == 0) {
-        t->window = window_length(t);
+        t->window = light_window_length(t);
         LIGHT_TRY(zero_grad(t));
     }
     LIGHT_TRY(backward(t, loss, 1.0 / (double)t->window));
@@ -179,35 +234,75 @@ static light_status optimize(light_trainer *t, light_tensor *loss)
     return schedules_after_step(t);
 }
 
-light_status light_train_on_batch(light_trainer *t, light_batch *batch)
+static light_status end_manual_batch(light_trainer *t, int64_t steps_before)
+{
+    t->stepped = t->global_step != steps_before;
+    return t->scaler ? light_scaler_update(t->scaler, t->step) : LIGHT_OK;
+}
+
+light_status light_count_recorded_step(light_trainer *t)
+{
+    bool ends = light_window_ends(t);
+    if (t->accumulated++ == 0) t->window = light_window_length(t);
+    if (!ends) return LIGHT_OK;
+    for (int i = 0; i < t->optimizers->n; i++)
+        light_optimizer_count_step(t->optimizers->entries[i].optimizer);
+    t->global_step++;
+    t->accumulated = 0;
+    t->stepped = true;
+    return schedules_after_step(t);
+}
+
+light_status light_train_eagerly(light_trainer *t, light_batch *batch)
 {
     light_step *s = t->step;
     t->stepped = false;
     t->moment = LIGHT_LOG_TRAIN_STEP;
+    set_scaled(t, true);
     int64_t steps_before = t->global_step;
     light_tensor *loss = t->module_hooks.training_step(t->module, s, batch);
     LIGHT_TRY(light_step_status(s));
     LIGHT_TRY(light_trainer_failure(t));
     if (t->module_hooks.manual_optimization)
-        t->stepped = t->global_step != steps_before;
+        LIGHT_TRY(end_manual_batch(t, steps_before));
     else
         LIGHT_TRY(optimize(t, loss));
+    return LIGHT_OK;
+}
+
+light_status light_train_on_batch(light_trainer *t, light_batch *batch)
+{
+    LIGHT_TRY(t->graphs ? light_train_with_graphs(t, batch) : light_train_eagerly(t, batch));
     if (t->last_batch && !t->module_hooks.manual_optimization) LIGHT_TRY(light_schedules_at_epoch_end(t));
     return LIGHT_OK;
 }
 
 /* ---- manual optimization ------------------------------------------------ */
 
-static light_status before_manual_step(void *user, light_step *s, light_optimizer *optimizer)
+static int index_of(const light_trainer *t, const light_optimizer *optimizer)
 {
-    (void)s, (void)optimizer;
-    return light_call_on_before_optimizer_step(user);
+    int i = 0;
+    while (t->optimizers->entries[i].optimizer != optimizer) i++;
+    return i;
+}
+
+static light_status before_manual_step(void *user, light_step *s, light_optimizer *optimizer,
+                                       light_tensor **factor)
+{
+    light_trainer *t = user;
+    if (t->scaler && gradients_are_read(t)) LIGHT_TRY(unscale(t, index_of(t, optimizer)));
+    LIGHT_TRY(light_call_on_before_optimizer_step(t));
+    if (!s->grad_scale) return LIGHT_OK;
+    LIGHT_TRY(light_scaler_check(t->scaler, s, index_of(t, optimizer), NULL));
+    return light_scaler_factor(t->scaler, s, factor);
 }
 
 static light_status after_manual_step(void *user, light_step *s, light_optimizer *optimizer)
 {
+    light_trainer *t = user;
     (void)s, (void)optimizer;
-    ((light_trainer *)user)->global_step++;
+    set_scaled(t, true);
+    t->global_step++;
     return LIGHT_OK;
 }
 

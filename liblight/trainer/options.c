@@ -14,8 +14,8 @@ const light_option light_trainer_option_table[] = {
     LIGHT_OPTION(T, accelerator, "auto", "device to run on: auto, cpu or cuda"),
     LIGHT_OPTION(T, devices, "auto", "how many devices: auto or a number"),
     LIGHT_OPTION(T, strategy, "auto", "how processes share the work: auto or single"),
-    LIGHT_OPTION_CHOICE(T, precision, "32-true", "32-true|64-true|bf16-mixed",
-                        "dtype of parameters (true), or of products with f32 parameters (mixed)"),
+    LIGHT_OPTION_CHOICE(T, precision, "32-true", "32-true|64-true|bf16-mixed|16-mixed|bf16-true|16-true",
+                        "dtype of all that is computed (true), or of products alone (mixed)"),
     LIGHT_OPTION_RANGE(T, max_epochs, 1000, -1, INFINITY,
                        "epochs at most; -1: no limit, as where max_steps alone is given"),
     LIGHT_OPTION_RANGE(T, min_epochs, 0, 0, INFINITY, "epochs at least, whatever asks to stop"),
@@ -44,6 +44,7 @@ const light_option light_trainer_option_table[] = {
     LIGHT_OPTION(T, enable_progress_bar, LIGHT_ON, "show progress"),
     LIGHT_OPTION(T, enable_model_summary, LIGHT_ON, "print the model's layers before training"),
     LIGHT_OPTION(T, enable_learning_curve, LIGHT_ON, "draw learning_curve.svg when training ends"),
+    LIGHT_OPTION(T, cuda_graphs, false, "record steps that repeat and launch them at once (cuda only)"),
     LIGHT_OPTION(T, detect_anomaly, false, "stop at the first loss that is NaN or infinite"),
     LIGHT_OPTION_RANGE(T, reload_dataloaders_every_n_epochs, 0, 0, INFINITY,
                        "make the training loader anew; 0: never"),
@@ -86,8 +87,6 @@ static light_status check_device(light_trainer *t)
     if (strcmp(o->strategy, "auto") && strcmp(o->strategy, "single"))
         return light_fail(LIGHT_ERR_UNSUPPORTED,
                           "trainer.strategy \"%s\": this build has the strategy single only", o->strategy);
-    t->dtype = !strcmp(o->precision, "64-true") ? LIGHT_F64 : LIGHT_F32;
-    t->lower = !strcmp(o->precision, "bf16-mixed") ? LIGHT_BF16 : LIGHT_DTYPE_DEFAULT;
     return LIGHT_OK;
 }
 
@@ -163,6 +162,7 @@ light_status light_trainer_resolve(light_trainer *t, const light_trainer_options
     for (const light_option *o = light_trainer_option_table; o->name; o++)
         LIGHT_TRY(check_one(o, &t->options));
     LIGHT_TRY(check_device(t));
+    t->precision = light_precision_find(t->options.precision);
     LIGHT_TRY(parse_limits(t));
     apply_shorthands(t);
     return LIGHT_OK;

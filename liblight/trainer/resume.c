@@ -133,6 +133,7 @@ static light_status save_hyperparameters(const light_trainer *t, light_state *st
     light_state *model = light_state_group(state, "model"), *data = light_state_group(state, "data");
     if (!model || !data) return LIGHT_ERR_MEMORY;
     LIGHT_TRY(light_state_put(state, "model_name", t->module_hooks.name));
+    LIGHT_TRY(light_state_put(state, "precision", t->options.precision));
     LIGHT_TRY(save_options(t->module_hooks.options, t->module, model));
     if (t->data) LIGHT_TRY(save_options(t->data->vtable->options, t->data, data));
     return t->config ? light_state_put(state, "config_yaml", (const char *)t->config) : LIGHT_OK;
@@ -156,11 +157,11 @@ static light_status save_optimizers(const light_trainer *t, light_state *optimiz
 static light_status build_state(light_trainer *t, light_state *state, bool weights_only,
                                 light_resume_point point)
 {
-    static const char *const names[] = {"hyperparameters", "loops",      "optimizers",
-                                        "lr_schedulers",   "callbacks",  "metrics",
-                                        "loader",          "datamodule", "module"};
-    light_state *g[9];
-    for (int i = 0; i < 9; i++)
+    static const char *const names[] = {"hyperparameters", "loops",    "optimizers", "lr_schedulers",
+                                        "callbacks",       "metrics",  "loader",     "datamodule",
+                                        "module",          "precision"};
+    light_state *g[10];
+    for (int i = 0; i < 10; i++)
         if (!(g[i] = light_state_group(state, names[i]))) return LIGHT_ERR_MEMORY;
     LIGHT_TRY(save_hyperparameters(t, g[0]));
     if (t->module_hooks.save_state) LIGHT_TRY(t->module_hooks.save_state(t->module, g[8]));
@@ -169,6 +170,7 @@ static light_status build_state(light_trainer *t, light_state *state, bool weigh
     LIGHT_TRY(save_optimizers(t, g[2], g[3]));
     LIGHT_TRY(save_callbacks(t, g[4]));
     LIGHT_TRY(light_metrics_save(t, g[5]));
+    if (t->scaler) LIGHT_TRY(light_scaler_save(t->scaler, g[9]));
     if (t->train_loader) LIGHT_TRY(light_loader_save_state(t->train_loader, g[6]));
     return light_datamodule_save_state(t->data, g[7]);
 }
@@ -375,6 +377,10 @@ static light_status restore_fit(light_trainer *t, const light_checkpoint *checkp
         if (group && t->optimizers->entries[i].schedule)
             LIGHT_TRY(light_schedule_load(t->optimizers->entries[i].schedule, group));
     }
+    /* A run that goes on in 16-mixed from another precision begins with a new scale. */
+    const light_state *precision = light_state_find_group(state, "precision");
+    if (t->scaler && precision && light_state_has(precision, "scale"))
+        LIGHT_TRY(light_scaler_load(t->scaler, precision));
     LIGHT_TRY(load_loops(t, loops));
     LIGHT_TRY(load_gradients(t, checkpoint));
     const light_state *metrics = light_state_find_group(state, "metrics");
@@ -386,11 +392,45 @@ static light_status restore_fit(light_trainer *t, const light_checkpoint *checkp
     return data ? light_datamodule_load_state(t->data, data) : LIGHT_OK;
 }
 
+/* What the checkpoint's run had; for weights saved without a trainer, what has such parameters. */
+static const char *precision_of(const light_checkpoint *checkpoint, light_dtype dtype)
+{
+    const light_state *hyper = light_state_find_group(light_checkpoint_state(checkpoint), "hyperparameters");
+    const char *precision;
+    if (hyper && light_state_has(hyper, "precision") &&
+        light_state_get(hyper, "precision", &precision) == LIGHT_OK)
+        return precision;
+    return dtype == LIGHT_F64 ? "64-true" : "32-true";
+}
+
+/* Parameters of the run's dtype that are of another in the checkpoint: not another model, but another precision. */
+static light_status check_precision(light_trainer *t, const light_checkpoint *checkpoint)
+{
+    for (light_parameter *p = light_next_parameter(t->module, NULL); p;
+         p = light_next_parameter(t->module, p)) {
+        light_checkpoint_tensor found;
+        char *name = light_format("model/%s", p->path);
+        if (!name) return LIGHT_ERR_MEMORY;
+        bool there = light_checkpoint_find(checkpoint, name, &found);
+        light_free(name);
+        if (p->is_buffer || !there || light_dtype_of(p->tensor) != t->dtype || found.dtype == t->dtype)
+            continue;
+        return light_fail(
+            LIGHT_ERR_FORMAT,
+            "checkpoint %s has parameters in %s, and those of a run with --trainer.precision %s "
+            "are %s: give --trainer.precision %s",
+            light_checkpoint_path(checkpoint), light_dtype_name(found.dtype), t->options.precision,
+            light_dtype_name(t->dtype), precision_of(checkpoint, found.dtype));
+    }
+    return LIGHT_OK;
+}
+
 light_status light_restore(light_trainer *t, const light_checkpoint *checkpoint)
 {
     const light_state *state = light_checkpoint_state(checkpoint);
     const light_state *module = light_state_find_group(state, "module");
     light_status status = LIGHT_OK;
+    LIGHT_TRY(check_precision(t, checkpoint));
     LIGHT_TRY(
         light_checkpoint_read_module(checkpoint, t->module, "model", true)); /* names the checkpoint itself */
     if (module && t->module_hooks.load_state) status = t->module_hooks.load_state(t->module, module);

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "base/time.h"
+#include "nn/flat.h"
 
 #include <light/message.h>
 
@@ -49,7 +50,9 @@ static light_status check_module(light_trainer *t)
 
 static void forget_last_run(light_trainer *t)
 {
+    light_scaler_free(t->scaler);
     light_optimizers_free(t->optimizers);
+    t->scaler = NULL;
     t->optimizers = NULL;
     light_metrics_clear(t);
     t->failure = LIGHT_OK;
@@ -57,7 +60,8 @@ static void forget_last_run(light_trainer *t)
     t->rest_point = LIGHT_RESUME_AFTER_BATCH; /* where Ctrl-C is looked for */
     t->stop_reason[0] = '\0';
     t->unsaved[0] = '\0';
-    t->should_stop = t->said_minimum = t->stepped = t->last_batch = t->at_rest = t->set_up = false;
+    t->told_scale = t->should_stop = t->said_minimum = t->stepped = t->last_batch = t->at_rest = t->set_up =
+        false;
     t->resume = LIGHT_RESUME_NONE;
     t->running_batch = NULL;
     t->moment = LIGHT_LOG_FORBIDDEN;
@@ -83,16 +87,20 @@ static void take_seed(light_trainer *t, const light_checkpoint *checkpoint)
 
 static light_status build(light_trainer *t)
 {
-    light_dtype dtype = light_set_default_dtype(t->dtype);
+    light_dtype dtype = light_set_default_dtype(t->precision->dtype);
     light_device *device = light_set_default_device(t->device);
     light_status status = light_module_build(t->module, (uint64_t)t->options.seed);
     light_set_default_device(device);
     light_set_default_dtype(dtype);
     LIGHT_TRY(status);
+    LIGHT_TRY(light_flat_lower(t->module->flat, t->precision->lower));
+    light_graphs_free(t);
     light_step_free(t->step);
     t->step = NULL;
     LIGHT_TRY(light_step_new(&t->step, .device = t->device, .seed = (uint64_t)t->options.seed));
-    t->step->lower = t->lower;
+    t->step->dtype = light_precision_data(t->precision);
+    t->step->lower = t->precision->lower;
+    t->step->lower_all = t->precision->all;
     t->step->trainer = t;
     light_step_retain(t->step, t->module_hooks.manual_optimization);
     size_t modules = 0;
@@ -164,6 +172,9 @@ static light_status make_optimizers(light_trainer *t)
                       "%s.configure_optimizers added no optimizer: nothing will be trained",
                       t->module_hooks.name);
     light_optimizer_hooks_init(t);
+    if (t->precision->scales)
+        LIGHT_TRY(
+            light_scaler_new(&t->scaler, t->optimizers, t->device, t->module_hooks.manual_optimization));
     int64_t steps = light_trainer_estimated_stepping_batches(t);
     for (int i = 0; i < t->optimizers->n; i++) {
         light_schedule *schedule = t->optimizers->entries[i].schedule;
@@ -193,6 +204,7 @@ static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
     if (t->run_stage == LIGHT_STAGE_FIT) {
         LIGHT_TRY(light_make_train_loader(t));
         LIGHT_TRY(make_optimizers(t));
+        LIGHT_TRY(light_graphs_new(t));
     }
     if (checkpoint) LIGHT_TRY(light_restore(t, checkpoint));
     if (t->run_stage == LIGHT_STAGE_FIT)

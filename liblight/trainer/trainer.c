@@ -204,8 +204,10 @@ void light_trainer_free(light_trainer *t)
     for (int i = 0; i < t->n_saves; i++) light_free(t->saves[i].path);
     light_loader_free(t->train_loader);
     light_loader_free(t->eval_loader);
+    light_scaler_free(t->scaler);
     light_optimizers_free(t->optimizers);
-    light_metrics_free(&t->metrics);
+    light_metrics_clear(t);
+    light_graphs_free(t);
     light_step_free(t->step);
     light_free(t->saved_modes);
     light_free(t->log_dir);

@@ -5,13 +5,15 @@
  *     run.c           one run: setup, restore, the loop, teardown, failure
  *     fit_loop.c      epochs and batches of training; evaluation_loop.c: validation, test, prediction
  *     optimize.c      loss, backward, clipping, optimizer and schedule steps
- *     log.c           light_log, the metrics and when they are written
+ *     graph.c         steps that repeat as graphs of the device
+ *     log.c           light_log, the metrics and when they are written; arrivals.c: values of a device
  *     hooks.c         calling callbacks and module at each moment
  *     resume.c        what goes into a checkpoint, and back
  *     run_folder.c    where a run's files are
  *     limits.c        limits and intervals, from text to batches
  *     signals.c       Ctrl-C
  *     options.c       the table of flags, their defaults and checks
+ *     precision.c     what the values of the flag precision stand for
  */
 #ifndef LIGHT_TRAINER_TRAINER_H
 #define LIGHT_TRAINER_TRAINER_H
@@ -21,6 +23,7 @@
 #include "data/datamodule.h"
 #include "data/loader.h"
 #include "optim/optimizer.h"
+#include "optim/scaler.h"
 #include "optim/schedule.h"
 
 #include <light/trainer.h>
@@ -45,6 +48,23 @@ typedef struct light_limit {
     double fraction; /* 0 .. 1 */
     int64_t batches;
 } light_limit;
+
+/* A value on its way from the device. */
+typedef struct light_arrival {
+    int ticket;        /* of the backend's fetch */
+    int which, logged; /* whose value it is: in light_metrics.logged */
+    bool on_step, on_epoch;
+    double weight;
+} light_arrival;
+
+/* What is fetched for it. */
+typedef struct light_graph_log {
+    light_arrival arrival; /* without its ticket */
+    const void *data;      /* on the device */
+    light_dtype dtype;     /* f32 or f64 */
+} light_graph_log;
+
+typedef struct light_graphs light_graphs;
 
 /* One name that is logged. */
 typedef struct light_logged {
@@ -72,6 +92,8 @@ typedef struct light_metrics {
     int n, capacity;
     light_metric *row; /* for the loggers */
     int next_logged;   /* guess where the next light_log finds its name */
+    light_arrival arrivals[LIGHT_FETCHES];
+    int first_arrival, n_arrivals; /* a ring, in the order of logging */
 } light_metrics;
 
 /* Whose hooks run, for light_log's rules. */
@@ -88,6 +110,21 @@ typedef struct light_save_request {
     bool weights_only;
     light_callback *callback; /* to be told; NULL: nobody */
 } light_save_request;
+
+/* What a value of the flag `precision` stands for. */
+typedef struct light_precision {
+    const char *name;  /* "bf16-mixed" */
+    light_dtype dtype; /* of parameters, their gradients and the optimizer's state */
+    light_dtype lower; /* operations of 16 bits run in this dtype; LIGHT_DTYPE_DEFAULT: there are none */
+    bool all;          /* all operations and the inputs are of 16 bits, not only products */
+    bool scales;       /* losses are scaled */
+} light_precision;
+
+/* The dtype of inputs. */
+static inline light_dtype light_precision_data(const light_precision *p)
+{
+    return p->all ? p->lower : p->dtype;
+}
 
 typedef struct light_callback_entry {
     light_callback *callback;
@@ -111,8 +148,7 @@ struct light_trainer {
     light_logger_entry loggers[LIGHT_MAX_LOGGERS];
     int n_loggers;
     light_device *device;
-    light_dtype dtype; /* of parameters and inputs */
-    light_dtype lower; /* of products under mixed precision */
+    const light_precision *precision;
 
     /* the run */
     light_stage run_stage, stage;
@@ -121,11 +157,14 @@ struct light_trainer {
     light_module_vtable module_hooks;
     light_datamodule *data;
     light_step *step;
+    light_graphs *graphs;                     /* NULL: every step is eager */
     light_loader *train_loader, *eval_loader; /* the chains of datamodule hooks */
     light_stage eval_loader_stage;
     light_optimizers *optimizers;
     light_optimizer_hooks optimizer_hooks;
-    bool *saved_modes; /* train flags of all modules while evaluation runs */
+    light_scaler *scaler; /* NULL: losses are not scaled */
+    bool told_scale;      /* that the loss scale has collapsed */
+    bool *saved_modes;    /* train flags of all modules while evaluation runs */
     char *log_dir;
     bool new_folder;      /* log_dir was made by this run */
     char *ckpt_path;      /* the checkpoint in use, or NULL */
@@ -218,14 +257,29 @@ light_status light_transfer_batch(light_trainer *t, light_batch *batch);
 
 /* optimize.c */
 light_status light_train_on_batch(light_trainer *t, light_batch *batch);
+light_status light_train_eagerly(light_trainer *t, light_batch *batch);
+/* The length of the accumulation window that the current batch begins, and whether the current batch ends one. */
+int64_t light_window_length(const light_trainer *t);
+bool light_window_ends(const light_trainer *t);
+/* Counts a step of automatic optimization whose work the device has been asked for by a graph. */
+light_status light_count_recorded_step(light_trainer *t);
+
+/* graph.c: steps that repeat as graphs of the device. */
+light_status light_graphs_new(light_trainer *t); /* t->graphs, where the options ask for them */
+void light_graphs_free(light_trainer *t);
+light_status light_train_with_graphs(light_trainer *t, light_batch *batch);
+/* Whether the step is being recorded: then `log` is noted, to be fetched after each launch. */
+bool light_graph_keeps_log(light_trainer *t, const light_graph_log *log);
 light_status light_schedules_at_epoch_end(light_trainer *t); /* those that need no metric */
 light_status light_schedules_on_metric(light_trainer *t, light_interval interval);
 void light_optimizer_hooks_init(light_trainer *t);
+/* Warns, once, when the loss scale shows that no step works any more. Waits for the device. */
+light_status light_watch_loss_scale(light_trainer *t);
 
 /* log.c */
 void light_metrics_free(light_metrics *m);
 /* Forgets everything logged in training (0) or evaluation (1), values that monitors see excepted. */
-void light_metrics_reset(light_trainer *t, int which);
+light_status light_metrics_reset(light_trainer *t, int which);
 void light_metrics_clear(light_trainer *t); /* all of it, names too */
 /* Reduces what was logged for the epoch. */
 light_status light_metrics_end_epoch(light_trainer *t, int which);
@@ -237,6 +291,17 @@ void light_metrics_drop_pending(light_trainer *t);
 light_status light_metrics_save(const light_trainer *t, light_state *state);
 light_status light_metrics_load(light_trainer *t, const light_state *state);
 light_status light_metrics_print(light_trainer *t, const char *title);
+/* The host's part of a light_log in a step that is launched as a graph. */
+light_status light_log_again(light_trainer *t, const light_graph_log *log);
+/* One value of the epoch. */
+void light_logged_add(light_logged *l, double value, double weight);
+
+/* arrivals.c */
+/* Fetches a scalar of the step for `arrival`, whose ticket it sets. */
+light_status light_arrival_start(light_trainer *t, light_step *s, light_tensor *value, light_arrival arrival);
+light_status light_arrival_fetch(light_trainer *t, const light_graph_log *log);
+/* Takes in values that have arrived from the device; with `wait`, all of them. Whoever reads metrics calls it first. */
+light_status light_metrics_settle(light_trainer *t, bool wait);
 
 /* resume.c */
 light_status light_save_point(light_trainer *t, light_resume_point point);
@@ -272,6 +337,9 @@ typedef struct light_extension {
 } light_extension;
 extern const light_extension light_extensions[];
 const light_extension *light_extension_find(const char *name); /* NULL: there is none */
+
+/* precision.c: one of the values that the flag takes. */
+const light_precision *light_precision_find(const char *name);
 
 /* The trainer's own option table. */
 extern const light_option light_trainer_option_table[];

@@ -279,6 +279,28 @@ static void test_printed_configuration_reads_back(void **state)
     assert_false(light_file_exists(at("runs")));
 }
 
+/* ---- print_precision ---------------------------------------------------- */
+
+static void test_the_dtype_of_each_operation(void **state)
+{
+    static const char *const lines[] = {
+        "operation                     32-true      64-true      bf16-mixed   16-mixed     bf16-true    16-true\n",
+        "linear                        f32          f64          bf16         f16          bf16         f16\n",
+        "softmax                       f32          f64          f32          f32          bf16         f16\n",
+        "relu                          f32          f64          as it comes  as it comes  bf16         f16\n",
+    };
+    (void)state;
+    assert_int_equal(run_program("fit", "--print_precision"), 0);
+    const char *at_line = out;
+    for (int i = 0; i < 4; i++) {
+        at_line = strstr(at_line, lines[i]);
+        if (!at_line) fail_msg("'%s' is not in '%s', or not behind the one before", lines[i], out);
+    }
+    assert_string_equal(err, "");
+    assert_fails(2, "unknown option --print_precision", "fit", "--print_precision=all");
+    assert_false(light_file_exists(at("runs")));
+}
+
 static int all_tests(void)
 {
     const struct CMUnitTest tests[] = {
@@ -296,6 +318,7 @@ static int all_tests(void)
         cmocka_unit_test_setup(test_help_of_a_section, clean),
         cmocka_unit_test_setup(test_version, clean),
         cmocka_unit_test_setup(test_printed_configuration_reads_back, clean),
+        cmocka_unit_test_setup(test_the_dtype_of_each_operation, clean),
     };
     return cmocka_run_group_tests_name("command line", tests, make_folder, remove_folder);
 }

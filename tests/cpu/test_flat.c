@@ -174,6 +174,116 @@ static void test_optimizer_in_every_dtype(void **state)
     free(g);
 }
 
+/* The copy is the new parameter, which is wide, rounded; the gradient may be wider or narrower; and every value is what it
+ * is without them. */
+static void test_optimizer_with_a_copy(void **state)
+{
+    (void)state;
+    double *p = wave(N), *g = wave(N);
+    const light_optimizer_attrs attrs = {
+        .kind = LIGHT_OPTIMIZER_ADAMW, .step = 3, .lr = 0.1, .beta1 = 0.5, .beta2 = 0.75, .eps = 1e-3};
+    for (int i = 0; i < N; i++) g[i] = g[i] / 2 + 0.0625; /* exact in every dtype */
+    for (size_t d = 0; d < 4; d++)
+        for (size_t e = 0; e < 4; e++)
+            for (size_t c = 2; c < 4; c++) {
+                light_tensor *plain[3], *with[3], *grads[2] = {make(dtypes[d], N, g), make(dtypes[e], N, g)};
+                light_tensor *copy = make(dtypes[c], N, NULL), *want = make(dtypes[c], N, NULL);
+                for (int i = 0; i < 3; i++) {
+                    plain[i] = make(dtypes[d], N, i ? NULL : p);
+                    with[i] = make(dtypes[d], N, i ? NULL : p);
+                }
+                run(LIGHT_KERNEL_OPTIMIZER, (light_kernel_args){.in = {grads[0]},
+                                                                .out = {plain[0], plain[1], plain[2]},
+                                                                .attrs = &attrs});
+                run(LIGHT_KERNEL_OPTIMIZER,
+                    (light_kernel_args){
+                        .in = {grads[1]}, .out = {with[0], with[1], with[2], NULL, copy}, .attrs = &attrs});
+                for (int i = 0; i < 3; i++)
+                    assert_memory_equal(plain[i]->data, with[i]->data, N * light_dtype_size(dtypes[d]));
+                run(LIGHT_KERNEL_COPY, (light_kernel_args){.in = {with[0]}, .out = {want}});
+                if (d < 2) assert_memory_equal(copy->data, want->data, N * 2);
+                for (int i = 0; i < 3; i++) light_tensor_free(plain[i]), light_tensor_free(with[i]);
+                light_tensor_free(grads[0]), light_tensor_free(grads[1]);
+                light_tensor_free(copy), light_tensor_free(want);
+            }
+    free(p);
+    free(g);
+}
+
+/* Where something was found nothing is touched; steps that were skipped do not count. */
+static void test_optimizer_under_loss_scaling(void **state)
+{
+    (void)state;
+    double *p = wave(N), *g = wave(N);
+    light_tensor *grad = make(LIGHT_F32, N, g), *copy = make(LIGHT_F16, N, p);
+    light_tensor *scaling = make(LIGHT_F32, 4, (double[]){1024, 5, 1, 3});
+    light_tensor *a[3], *b[3];
+    for (int i = 0; i < 3; i++)
+        a[i] = make(LIGHT_F32, N, i ? NULL : p), b[i] = make(LIGHT_F32, N, i ? NULL : p);
+    light_optimizer_attrs attrs = {
+        .kind = LIGHT_OPTIMIZER_ADAM, .step = 5, .lr = 0.25, .beta1 = 0.5, .beta2 = 0.75, .eps = 1e-3};
+    const light_kernel_args args = {
+        .in = {grad, NULL, scaling}, .out = {a[0], a[1], a[2], NULL, copy}, .attrs = &attrs};
+    run(LIGHT_KERNEL_OPTIMIZER, args);
+    for (int i = 0; i < 3; i++) assert_memory_equal(a[i]->data, b[i]->data, N * sizeof(float));
+    double *kept = read(copy);
+    for (int i = 0; i < N; i++) assert_true(kept[i] == p[i]);
+    free(kept);
+
+    ((float *)scaling->data)[LIGHT_LOSS_SCALE_FOUND] = 0;
+    run(LIGHT_KERNEL_OPTIMIZER, args);
+    attrs.step = 2;
+    run(LIGHT_KERNEL_OPTIMIZER,
+        (light_kernel_args){.in = {grad}, .out = {b[0], b[1], b[2]}, .attrs = &attrs});
+    for (int i = 0; i < 3; i++) {
+        assert_memory_equal(a[i]->data, b[i]->data, N * sizeof(float));
+        light_tensor_free(a[i]), light_tensor_free(b[i]);
+    }
+    light_tensor_free(grad);
+    light_tensor_free(copy);
+    light_tensor_free(scaling);
+    free(p);
+    free(g);
+}
+
+/* A thousand steps beside the rule written down in double. */
+static void test_loss_scale(void **state)
+{
+    (void)state;
+    const light_loss_scale_attrs attrs = {.growth_factor = 2, .backoff_factor = 0.5, .growth_interval = 3};
+    light_tensor *t = make(LIGHT_F32, 4, (double[]){65536, 0, 0, 0});
+    float *have = (float *)t->data;
+    double scale = 65536, tracker = 0, skipped = 0;
+    int grown = 0;
+    for (uint32_t i = 0, random = 1; i < 1000; i++) {
+        random = random * 1664525u + 1013904223u;
+        bool found = random >> 24 < (i < 500 ? 20 : 90);
+        have[LIGHT_LOSS_SCALE_FOUND] = found;
+        if (found) {
+            scale *= 0.5, tracker = 0, skipped++;
+        } else if (++tracker == 3) {
+            tracker = 0;
+            if (scale * 2 <= FLT_MAX) scale *= 2, grown++;
+        }
+        run(LIGHT_KERNEL_LOSS_SCALE, (light_kernel_args){.in = {t}, .out = {t}, .attrs = &attrs});
+        assert_true((double)have[0] == scale && (double)have[1] == tracker && have[2] == 0 &&
+                    (double)have[3] == skipped);
+    }
+    assert_true(scale != FLT_MAX && skipped > 100 && grown > 100);
+    light_tensor_free(t);
+}
+
+static void test_loss_scale_stays_finite(void **state)
+{
+    (void)state;
+    const light_loss_scale_attrs attrs = {.growth_factor = 2, .backoff_factor = 0.5, .growth_interval = 1};
+    light_tensor *t = make(LIGHT_F32, 4, (double[]){0x1p126, 0, 0, 0});
+    for (int i = 0; i < 4; i++)
+        run(LIGHT_KERNEL_LOSS_SCALE, (light_kernel_args){.in = {t}, .out = {t}, .attrs = &attrs});
+    assert_true(*(float *)t->data == 0x1p127f);
+    light_tensor_free(t);
+}
+
 /* ---- random numbers -------------------------------------------------------- */
 
 static void test_random_elements(void **state)
@@ -214,6 +324,10 @@ int main(void)
         cmocka_unit_test(test_scale_and_clamp),
         cmocka_unit_test(test_all_finite),
         cmocka_unit_test(test_optimizer_in_every_dtype),
+        cmocka_unit_test(test_optimizer_with_a_copy),
+        cmocka_unit_test(test_optimizer_under_loss_scaling),
+        cmocka_unit_test(test_loss_scale),
+        cmocka_unit_test(test_loss_scale_stays_finite),
         cmocka_unit_test(test_random_elements),
     };
     return cmocka_run_group_tests_name("flat", tests, NULL, NULL);

@@ -88,10 +88,11 @@ typedef struct {
     light_status result;
 } counts;
 
-static light_status before_step(void *user, light_step *s, light_optimizer *optimizer)
+static light_status before_step(void *user, light_step *s, light_optimizer *optimizer, light_tensor **factor)
 {
     (void)s;
     (void)optimizer;
+    (void)factor;
     counts *c = user;
     c->before++;
     return c->result == LIGHT_OK ? LIGHT_OK : light_fail(c->result, "stopped by the hook");

@@ -135,6 +135,62 @@ static light_status locked_copy(light_device *device, void *to, const void *from
     return LIGHT_OK;
 }
 
+/* Batches take turns in three parts of a slot. */
+static struct {
+    char *base;
+    size_t used;
+    int batch;
+} uploads;
+
+static light_status locked_upload_begin(light_device *device)
+{
+    void *base = uploads.base;
+    if (!base) LIGHT_TRY(locked_reserve(device, SLOT, &base));
+    uploads.base = base;
+    uploads.batch = (uploads.batch + 1) % 3;
+    uploads.used = 0;
+    return LIGHT_OK;
+}
+
+static light_status locked_upload(light_device *device, const void *from, size_t bytes, void **data)
+{
+    *data = uploads.base + (size_t)uploads.batch * (SLOT / 4) + uploads.used;
+    uploads.used += whole_pages(bytes);
+    if (uploads.used > SLOT / 4) return light_fail(LIGHT_ERR_MEMORY, "locked: a batch has 256 MiB");
+    return locked_copy(device, *data, from, bytes, LIGHT_COPY_HOST_TO_DEVICE);
+}
+
+/* Numbers that are fetched arrive when somebody waits for them, as late as can be. */
+static struct {
+    double value;
+    bool taken;
+} fetches[LIGHT_FETCHES];
+static int next_fetch;
+
+static light_status locked_fetch(light_device *device, const void *data, light_dtype dtype, int *ticket)
+{
+    double value;
+    float narrow;
+    if (fetches[next_fetch].taken)
+        return light_fail(LIGHT_ERR_STATE, "locked: %d numbers are on their way", LIGHT_FETCHES);
+    LIGHT_TRY(locked_copy(device, dtype == LIGHT_F64 ? (void *)&value : (void *)&narrow, data,
+                          light_dtype_size(dtype), LIGHT_COPY_DEVICE_TO_HOST));
+    fetches[next_fetch].value = dtype == LIGHT_F64 ? value : narrow;
+    fetches[next_fetch].taken = true;
+    *ticket = next_fetch;
+    next_fetch = (next_fetch + 1) % LIGHT_FETCHES;
+    return LIGHT_OK;
+}
+
+static light_status locked_fetched(light_device *device, int ticket, bool wait, double *value)
+{
+    if (!wait) return LIGHT_ERR_STATE;
+    device->synchronizations++;
+    fetches[ticket].taken = false;
+    *value = fetches[ticket].value;
+    return LIGHT_OK;
+}
+
 static light_status locked_synchronize(light_device *device)
 {
     (void)device;
@@ -172,6 +228,10 @@ static const light_backend locked_backend = {
     .allocate = locked_allocate,
     .release = locked_release,
     .copy = locked_copy,
+    .upload_begin = locked_upload_begin,
+    .upload = locked_upload,
+    .fetch = locked_fetch,
+    .fetched = locked_fetched,
     .synchronize = locked_synchronize,
     .kernels = locked_kernels,
 };

@@ -18,6 +18,8 @@ typedef struct net {
     light_batch_norm norm;
 } net;
 
+static double loss_factor = 1; /* large: f16 gradients overflow until the loss scale has fallen */
+
 /* What happened, in order: what a resumed run does must be the end of this. */
 typedef struct event {
     int64_t stage, epoch, batch, first_sample, step;
@@ -68,7 +70,7 @@ static light_tensor *net_training_step(light_module *self, light_step *s, const 
     light_log(s, "train_loss", loss, .on_step = true, .on_epoch = true, .prog_bar = true);
     light_log(s, "largest", loss, .on_epoch = true, .on_step = LIGHT_OFF, .reduce_fx = LIGHT_FX_MAX);
     note(light_step_trainer(s), batch, loss);
-    return loss;
+    return light_mul_scalar(s, loss, loss_factor);
 }
 
 static void net_validation_step(light_module *self, light_step *s, const light_batch *batch)
@@ -132,7 +134,7 @@ static light_tensor *manual_training_step(light_module *self, light_step *s, con
     light_tensor *loss = net_loss(self, s, batch);
     note(light_step_trainer(s), batch, loss);
     for (int i = 0; i < 2 && batch->index % 2 == 0; i++) light_zero_grad(s, light_optimizer_at(s, i));
-    light_manual_backward(s, loss);
+    light_manual_backward(s, light_mul_scalar(s, loss, loss_factor));
     for (int i = 0; i < 2 && batch->index % 2 == 1; i++) light_optimizer_step(s, light_optimizer_at(s, i));
     light_log(s, "train_loss", loss, .on_step = true, .on_epoch = true);
     return NULL;
@@ -254,11 +256,17 @@ static remains gather(lab *l)
          p = light_next_parameter(l->module, p))
         keep_tensor(&r, p->path, p->tensor);
     for (int o = 0; (optimizer = light_trainer_optimizer(l->trainer, o)); o++) {
+        assert_ok(light_optimizer_settle(optimizer));
+        keep(&r, &optimizer->groups[0].entries[0].steps, sizeof(int64_t));
         for (int64_t i = 0; light_optimizer_state_at(optimizer, i, &state); i++)
             keep_tensor(&r, state.name, &state.tensor);
         double lr = light_optimizer_lr(optimizer, 0);
         keep(&r, &lr, sizeof lr);
     }
+    float scaling[LIGHT_LOSS_SCALE_SIZE] = {0};
+    if (l->trainer->scaler)
+        assert_ok(light_tensor_read(&l->trainer->scaler->common, LIGHT_F32, scaling, sizeof scaling));
+    keep(&r, scaling, 2 * sizeof *scaling); /* how many steps were skipped is in the optimizers by now */
     for (int i = 0; light_trainer_metric_at(l->trainer, i, &metric, NULL); i++) {
         keep(&r, metric.name, strlen(metric.name));
         keep(&r, &metric.value, sizeof metric.value);
@@ -277,6 +285,7 @@ typedef struct setting {
     int epochs;
     int64_t seed, max_steps;
     const light_module_vtable *module; /* default: net_vtable */
+    const char *precision;
     bool stream;
 } setting;
 
@@ -288,12 +297,13 @@ static lab new_run(const setting *s, light_callback *callback, bool checkpoints)
     lab l = {.module = light_module_new(s->module ? s->module : &net_vtable),
              .data = (lab_data *)light_datamodule_new(s->stream ? &lab_stream_vtable : &augmented_vtable)};
     double clip = s->module == &manual_vtable ? 0 : 0.5;
-    l.trainer = light_trainer_new(.default_root_dir = folder, .max_epochs = s->epochs,
-                                  .accumulate_grad_batches = s->accumulate, .val_check_interval = s->interval,
-                                  .log_every_n_steps = 2, .seed = s->seed, .gradient_clip_val = clip,
-                                  .max_steps = s->max_steps, .enable_checkpointing = on,
-                                  .callbacks = {light_early_stopping(.monitor = "val_loss", .patience = 1000),
-                                                light_learning_rate_monitor(.log_momentum = true), callback});
+    l.trainer =
+        light_trainer_new(.default_root_dir = folder, .max_epochs = s->epochs,
+                          .accumulate_grad_batches = s->accumulate, .val_check_interval = s->interval,
+                          .log_every_n_steps = 2, .seed = s->seed, .gradient_clip_val = clip,
+                          .max_steps = s->max_steps, .enable_checkpointing = on, .precision = s->precision,
+                          .callbacks = {light_early_stopping(.monitor = "val_loss", .patience = 1000),
+                                        light_learning_rate_monitor(.log_momentum = true), callback});
     assert_non_null(l.trainer);
     l.data->train_samples = 39; /* the last batch is short */
     l.data->val_samples = 10;
@@ -401,6 +411,32 @@ static void resuming_manual_optimization_gives_the_same_bits(void **state)
     (void)state;
     resume_everywhere(&(setting){
         .accumulate = 1, .workers = 2, .interval = "3", .epochs = 2, .seed = 11, .module = &manual_vtable});
+}
+
+static void resuming_in_16_bits_gives_the_same_bits(void **state)
+{
+    static const char *const precisions[] = {"bf16-mixed", "16-mixed", "bf16-true", "16-true"};
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        setting s = usual;
+        s.precision = precisions[i];
+        s.workers = 0;
+        resume_everywhere(&s);
+    }
+}
+
+static void resuming_while_the_loss_scale_falls_gives_the_same_bits(void **state)
+{
+    (void)state;
+    setting s = usual;
+    s.precision = "16-mixed";
+    s.workers = 0;
+    loss_factor = 1 << 10;
+    resume_everywhere(&s);
+    s.module = &manual_vtable;
+    s.accumulate = 1;
+    resume_everywhere(&s);
+    loss_factor = 1;
 }
 
 /* ---- Ctrl-C, and kill --------------------------------------------------- */
@@ -617,6 +653,40 @@ static void test_and_validate_take_the_best_weights(void **state)
     lab_free(&l);
 }
 
+/* Precision is no property of the model, so the line does not speak of another one. */
+static void the_precision_of_a_checkpoint_is_named(void **state)
+{
+    static const char *const precisions[] = {"32-true", "64-true", "bf16-mixed"};
+    (void)state;
+    for (int saved = 0; saved < 3; saved++) {
+        for (int run = 0; run < 3; run++) {
+            bool fits = (saved == 1) == (run == 1); /* mixed has parameters in f32 */
+            lab l =
+                lab_new(&boring_vtable, light_trainer_new(.default_root_dir = at("%d%d", saved, run),
+                                                          .max_steps = 1, .precision = precisions[saved]));
+            assert_ok(lab_fit(&l));
+            char *path = light_strdup(at("%d%d/boring/version_0/checkpoints/last", saved, run));
+            assert_ok(light_checkpoint_save_module(l.module, at("weights")));
+            lab_free(&l);
+            l = lab_new(&boring_vtable, light_trainer_new(.barebones = true, .precision = precisions[run]));
+            char advice[64];
+            snprintf(advice, sizeof advice, ": give --trainer.precision %s", precisions[saved]);
+            if (fits)
+                assert_ok(lab_run_test(&l, .ckpt_path = path, .quiet = true));
+            else
+                assert_fails(lab_run_test(&l, .ckpt_path = path, .quiet = true), LIGHT_ERR_FORMAT,
+                             saved == 1 ? "has parameters in f64" : "has parameters in f32", precisions[run],
+                             advice);
+            if (!fits) /* weights alone do not say what run they are from */
+                assert_fails(lab_run_test(&l, .ckpt_path = at("weights"), .quiet = true), LIGHT_ERR_FORMAT,
+                             saved == 1 ? ": give --trainer.precision 64-true"
+                                        : ": give --trainer.precision 32-true");
+            lab_free(&l);
+            light_free(path);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3) return run_as_child(argv[1], argv[2]);
@@ -626,6 +696,8 @@ int main(int argc, char **argv)
         lab_test(resuming_in_a_stream_gives_the_same_bits),
         lab_test(resuming_with_a_schedule_that_watches_a_metric_gives_the_same_bits),
         lab_test(resuming_manual_optimization_gives_the_same_bits),
+        lab_test(resuming_in_16_bits_gives_the_same_bits),
+        lab_test(resuming_while_the_loss_scale_falls_gives_the_same_bits),
         lab_test(ctrl_c_at_any_batch_leaves_a_checkpoint_to_go_on_from),
         lab_test(a_killed_run_goes_on_from_its_last_checkpoint),
         lab_test(last_if_any_starts_anew_where_there_is_none),
@@ -633,6 +705,7 @@ int main(int argc, char **argv)
         lab_test(more_epochs_continue_the_numbering),
         lab_test(training_cannot_go_on_from_weights_alone),
         lab_test(test_and_validate_take_the_best_weights),
+        lab_test(the_precision_of_a_checkpoint_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -187,12 +187,13 @@ static const light_module_vtable convnet_vtable = {LIGHT_MODULE(convnet), .init 
 
 /* ---- tests -------------------------------------------------------------- */
 
-static void measure(const light_module_vtable *module, int workers, int64_t accumulate)
+static void measure(const light_module_vtable *module, int workers, int64_t accumulate, const char *precision)
 {
     meter m = {.base.vtable = &meter_vtable};
     light_trainer *trainer =
         light_trainer_new(.default_root_dir = folder, .max_epochs = 1, .log_every_n_steps = 1000,
                           .gradient_clip_val = 1, .accumulate_grad_batches = accumulate,
+                          .precision = precision,
                           .callbacks = {light_learning_rate_monitor(.log_momentum = true), &m.base});
     lab l = lab_new(module, trainer);
     l.data->workers = workers;
@@ -205,31 +206,41 @@ static void measure(const light_module_vtable *module, int workers, int64_t accu
 static void an_mlp_steps_without_new_memory(void **state)
 {
     (void)state;
-    measure(&mlp_vtable, 0, 1);
+    measure(&mlp_vtable, 0, 1, "32-true");
 }
 
 static void an_mlp_with_loader_workers_steps_without_new_memory(void **state)
 {
     (void)state;
-    measure(&mlp_vtable, 2, 1);
+    measure(&mlp_vtable, 2, 1, "32-true");
 }
 
 static void an_mlp_that_accumulates_steps_without_new_memory(void **state)
 {
     (void)state;
-    measure(&mlp_vtable, 0, 3);
+    measure(&mlp_vtable, 0, 3, "32-true");
 }
 
 static void a_convnet_steps_without_new_memory(void **state)
 {
     (void)state;
-    measure(&convnet_vtable, 0, 1);
+    measure(&convnet_vtable, 0, 1, "32-true");
 }
 
 static void a_convnet_with_loader_workers_steps_without_new_memory(void **state)
 {
     (void)state;
-    measure(&convnet_vtable, 2, 1);
+    measure(&convnet_vtable, 2, 1, "32-true");
+}
+
+static void mixed_and_16_bit_precision_step_without_new_memory(void **state)
+{
+    (void)state;
+    measure(&mlp_vtable, 0, 1, "bf16-mixed");
+    measure(&mlp_vtable, 0, 3, "16-mixed");
+    measure(&mlp_vtable, 2, 1, "bf16-true");
+    measure(&convnet_vtable, 0, 1, "bf16-mixed");
+    measure(&convnet_vtable, 0, 1, "16-mixed");
 }
 
 static void the_counters_count(void **state)
@@ -258,6 +269,7 @@ int main(void)
         lab_test(an_mlp_that_accumulates_steps_without_new_memory),
         lab_test(a_convnet_steps_without_new_memory),
         lab_test(a_convnet_with_loader_workers_steps_without_new_memory),
+        lab_test(mixed_and_16_bit_precision_step_without_new_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

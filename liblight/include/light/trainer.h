@@ -19,7 +19,7 @@ typedef struct light_trainer_options {
     const char *accelerator; /* "auto" (light_default_device), "cpu", "cuda" */
     const char *devices;     /* "auto", a number */
     const char *strategy;    /* "auto": single */
-    const char *precision;   /* "32-true", "64-true", "bf16-mixed" */
+    const char *precision;   /* "32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true" */
     int64_t max_epochs;      /* 1000, without limit where max_steps is given; -1: no limit */
     int64_t min_epochs;
     int64_t max_steps; /* optimizer steps; -1, the default: no limit */
@@ -41,6 +41,9 @@ typedef struct light_trainer_options {
     light_switch enable_model_summary;
     light_switch enable_learning_curve;
     bool detect_anomaly; /* stop at the first loss that is NaN or infinite */
+    /* Steps that repeat (batches of one shape) are recorded and launched as CUDA graphs: training_step then runs for the
+     * first few only, so what it does on the host must not change from step to step. */
+    bool cuda_graphs;
     int64_t reload_dataloaders_every_n_epochs;
     const char *default_root_dir; /* "runs" */
     const char *name;             /* of the runs in it; the module's name */
@@ -51,6 +54,9 @@ typedef struct light_trainer_options {
     light_callback *callbacks[LIGHT_MAX_CALLBACKS]; /* up to the first NULL */
     light_logger *loggers[LIGHT_MAX_LOGGERS];
 } light_trainer_options;
+
+/* Prints which dtype each operation runs in under each value of `precision`. */
+LIGHT_API void light_print_precision(void);
 
 /* NULL after a failure (light_error_message tells): a flag that does not fit, callbacks that do not go together. */
 #define light_trainer_new(...) light_trainer_new_with(&(light_trainer_options){__VA_ARGS__})
