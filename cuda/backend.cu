@@ -10,8 +10,15 @@ namespace light
 /* Arrays of kernels, one for each file of cuda/. */
 #define KERNEL_ARRAYS(X)                                                                                     \
     X(copy_kernels)                                                                                          \
+    X(dropout_kernels)                                                                                       \
     X(elementwise_binary_kernels)                                                                            \
-    X(elementwise_unary_kernels)
+    X(elementwise_unary_kernels)                                                                             \
+    X(loss_kernels)                                                                                          \
+    X(loss_classes_kernels)                                                                                  \
+    X(random_kernels)                                                                                        \
+    X(reduce_kernels)                                                                                        \
+    X(scan_kernels)                                                                                          \
+    X(softmax_kernels)
 
 #define DECLARE(name) extern const kernel_entry name[];
 KERNEL_ARRAYS(DECLARE)
