@@ -107,7 +107,7 @@ __device__ inline void for_row(const T *row, int64_t classes, int lane, int lane
         for (int k = 0; k < V; k++) values[k] = widen(x.at[k]);
         f(i * V, values);
     }
-    for (int64_t i = groups * V + lane; V > 1 && i < classes; i += lanes) {
+    for (int64_t i = groups * V + lane; i < classes; i += lanes) {
         R value[1] = {widen(row[i])};
         f(i, value);
     }
@@ -286,7 +286,7 @@ __global__ void __launch_bounds__(LOSS_THREADS)
 #pragma unroll 4
         for (int64_t i = from + lane; i < to; i += c.lanes)
             put_slopes<V>(f, x_row, gx_row, i * V, accumulate);
-        if (V == 1 || to < groups) continue;
+        if (to < groups) continue; /* another part has the rest */
         for (int64_t i = groups * V + lane; i < c.classes; i += c.lanes)
             put_slopes<1>(f, x_row, gx_row, i, accumulate);
     }
