@@ -128,6 +128,32 @@ inline float __fmaf_rn(float a, float b, float c)
 {
     return fmaf(a, b, c);
 }
+inline float __fadd_rn(float a, float b)
+{
+    return a + b;
+}
+inline float __fmul_rn(float a, float b)
+{
+    return a * b;
+}
+inline double __dadd_rn(double a, double b)
+{
+    return a + b;
+}
+inline double __dmul_rn(double a, double b)
+{
+    return a * b;
+}
+inline void sincospi(double x, double *s, double *c)
+{
+    *s = sin(3.14159265358979323846 * x);
+    *c = cos(3.14159265358979323846 * x);
+}
+inline void sincospif(float x, float *s, float *c)
+{
+    *s = (float)sin(3.14159265358979323846 * x);
+    *c = (float)cos(3.14159265358979323846 * x);
+}
 inline long long atomicCAS(long long *p, long long c, long long v)
 {
     long long o = *p;

@@ -414,8 +414,7 @@ static light_status check_precision(light_trainer *t, const light_checkpoint *ch
         if (!name) return LIGHT_ERR_MEMORY;
         bool there = light_checkpoint_find(checkpoint, name, &found);
         light_free(name);
-        if (p->is_buffer || !there || light_dtype_of(p->tensor) != dtype || found.dtype == dtype)
-            continue;
+        if (p->is_buffer || !there || light_dtype_of(p->tensor) != dtype || found.dtype == dtype) continue;
         return light_fail(
             LIGHT_ERR_FORMAT,
             "checkpoint %s has parameters in %s, and those of a run with --trainer.precision %s "
