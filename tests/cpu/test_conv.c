@@ -231,9 +231,9 @@ static void check_all(light_conv_shape s)
 static void both_ways(light_conv_shape s)
 {
     check_all(s);
-    light_cpu_conv_plain_only(true);
+    
     check_all(s);
-    light_cpu_conv_plain_only(false);
+    
 }
 
 static void test_plain(void **state)

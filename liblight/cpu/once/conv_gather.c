@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Convolutions that gather, as matrix products without the matrix: a tile's rows are output pixels, and for each tap
+ * their inputs lie evenly apart in work memory (conv_axis.h), so a tile sums over all taps in registers.
+ *
+ * A task is a strip of output rows of a few images, all channels. Every output is one chain of additions, cut at the
+ * same taps whatever the tiling, so neither the tasks nor the threads show in the bits. */
+#include "cpu/once/conv_gather.h"
+
+#include "cpu/gemm_kernels.h"
+#include "cpu/once/conv_axis.h"
+#include "cpu/once/gemm.h"
+#include "cpu/once/scratch.h"
+#include "cpu/once/team.h"
+
+#include <string.h>
+
+enum {
+    STRIP_BYTES = 256 << 10,  /* of input, at most, that a task holds */
+    PANEL_BYTES = 64 << 10,   /* of finished output */
+    WEIGHT_BYTES = 192 << 10, /* of packed weights that tiles go over before the next taps */
+    EDGES = 8,                /* images side by side from which on tiles stop at the sides, where taps fall away */
+    TASKS = 16,               /* to have, if the rows allow */
+};
+
+typedef struct {
+    light_conv_pass pass;
+    const light_conv_shape *s;
+    const light_gemm_kernels *kernels;
+    const light_gemm_family *family;
+    light_conv_strip in;
+    int64_t size;           /* bytes of a real number */
+    int64_t taps, ci, co;   /* of a window; channels in and out of a group */
+    int64_t classes[2];     /* outputs with taps in common lie so far apart */
+    int64_t out_h, out_w;   /* of the output image */
+    int64_t rows, in_stride; /* output rows of a class, at most; input rows from one to the next */
+    int64_t top, reach;      /* the first input row that output row 0 needs, and how many */
+    int64_t images, chunks, strips, strip;
+    int64_t nr, panels, weight_panel; /* columns of a panel; their number; elements of one */
+    const char *bias, *w;
+    char *out, *weights, *work;
+    size_t room, rank_bytes; /* of the strip; of all that a thread has */
+    bool accumulate;
+} gather;
+
+/* What a task has at hand. */
+typedef struct {
+    const gather *g;
+    light_conv_axis down, across;
+    int64_t first, images; /* of the batch */
+    int64_t from, to;      /* output rows of the class */
+    int64_t in_from;       /* the first input row in the strip */
+    int64_t width;         /* columns of the tile */
+    bool more;             /* the panel holds the sums over the first taps */
+    const char *strip, *weights;
+    char *panel; /* the finished outputs: [row, column, image, width] */
+    light_gemm_part *parts;
+} gather_task;
+
+static light_conv_axis axis_of(const gather *g, int d, int64_t a)
+{
+    return g->pass == LIGHT_CONV_FORWARD ? light_conv_forward_axis(g->s, d) : light_conv_data_axis(g->s, d, a);
+}
+
+/* ---- tiles --------------------------------------------------------------- */
+
+/* The taps [t0, t1) down and [s0, s1) across, as parts of a sum; returns how many there are. */
+static int64_t list_parts(const gather_task *t, int64_t u, int64_t x, const int64_t down[2], const int64_t across[2],
+                          bool merged)
+{
+    const gather *g = t->g;
+    const light_conv_axis *v = &t->down, *h = &t->across;
+    const int64_t row = light_conv_strip_row(&g->in, t->images);
+    int64_t n = 0;
+    for (int64_t i = down[0]; i < down[1]; i++) {
+        const int64_t at = (u * v->stride + v->offset + i * v->spread - t->in_from) * row;
+        for (int64_t j = across[0]; j < (merged ? across[0] + 1 : across[1]); j++) {
+            const int64_t column = x * h->stride + h->offset + j * h->spread;
+            const int64_t tap = (v->first + i * v->skip) * g->s->kw + h->first + j * h->skip;
+            t->parts[n++] = (light_gemm_part){at + light_conv_strip_column(&g->in, t->images, column),
+                                              tap * g->ci * t->width};
+        }
+    }
+    return n;
+}
+
+/* Outputs [x, end) of row u, which have the same taps across. */
+static void sum_run(const gather_task *t, int64_t u, int64_t x, int64_t end, const int64_t down[2],
+                    const int64_t across[2])
+{
+    const gather *g = t->g;
+    const light_conv_axis *h = &t->across;
+    /* Taps side by side in memory, input and weights alike, are one deep part. */
+    const bool merged = g->in.pixel == g->ci && t->images == 1 && h->spread == 1 && h->skip == 1;
+    const int64_t parts = list_parts(t, u, x, down, across, merged && across[1] > across[0]);
+    const int64_t depth = parts == 0 ? 0 : merged ? (across[1] - across[0]) * g->ci : g->ci;
+    const int64_t rows = (end - x) * t->images, step = light_conv_strip_step(&g->in, t->images);
+    const int64_t mr = light_conv_ceil(rows, light_conv_ceil(rows, g->family->mr));
+    const int64_t at = ((u - t->from) * h->count + x) * t->images;
+    light_gemm_tile tile = {.parts = t->parts,
+                            .part_count = parts,
+                            .ldc = t->width,
+                            .cols = t->width,
+                            .alpha = 1,
+                            .accumulate = t->more};
+    for (int64_t r = 0; r < rows; r += mr) {
+        const int64_t count = light_conv_min(mr, rows - r);
+        tile.c = t->panel + (at + r) * t->width * g->size;
+        g->family->row_any[t->width > g->family->vl][count - 1](depth, t->strip + r * step * g->size, step, 1,
+                                                                t->weights, t->width, &tile);
+    }
+}
+
+static void sum_row(const gather_task *t, int64_t u, const int64_t taps[2])
+{
+    const gather *g = t->g;
+    const light_conv_axis *v = &t->down, *h = &t->across;
+    const int64_t from = light_conv_max(taps[0], light_conv_first_tap(v, u));
+    const int64_t to = light_conv_min(taps[1], light_conv_end_tap(v, u, g->in.h));
+    const int64_t down[2] = {from, light_conv_max(from, to)};
+    if (t->images < EDGES) {
+        sum_run(t, u, 0, h->count, down, (const int64_t[2]){0, h->taps});
+        return;
+    }
+    for (int64_t x = 0, end; x < h->count; x = end) {
+        int64_t across[2] = {light_conv_first_tap(h, x), light_conv_end_tap(h, x, g->in.w)};
+        for (end = x + 1; end < h->count && light_conv_first_tap(h, end) == across[0] &&
+                          light_conv_end_tap(h, end, g->in.w) == across[1];)
+            end++;
+        if (across[1] < across[0]) across[1] = across[0];
+        sum_run(t, u, x, end, down, across);
+    }
+}
+
+/* ---- tasks --------------------------------------------------------------- */
+
+/* A panel of `channels` finished output channels from `channel` on to where they belong. */
+static void give_panel(const gather_task *t, int64_t channel, int64_t channels)
+{
+    const gather *g = t->g;
+    const light_conv_axis *v = &t->down, *h = &t->across;
+    const int64_t all = g->co * g->s->groups, out_size = (int64_t)light_dtype_size(g->s->dtype);
+    const light_conv_pixels p = {.pixels = h->count,
+                                 .channels = channels,
+                                 .from_step = t->images * t->width,
+                                 .to_step = h->step * all};
+    for (int64_t u = t->from; u < t->to; u++)
+        for (int64_t i = 0; i < t->images; i++) {
+            const int64_t row = (t->first + i) * g->out_h + v->from + u * v->step;
+            g->in.kernels->give(g->s->dtype, &p,
+                                t->panel + ((u - t->from) * h->count * t->images + i) * t->width * g->size,
+                                g->bias ? g->bias + channel * g->size : NULL, g->accumulate,
+                                g->out + ((row * g->out_w + h->from) * all + channel) * out_size);
+        }
+}
+
+static void sum_class(gather_task *t, int64_t group)
+{
+    const gather *g = t->g;
+    const int64_t bytes = g->s->kw * g->ci * g->nr * g->size, most = light_conv_max(1, WEIGHT_BYTES / bytes);
+    for (int64_t j = 0; j < g->panels; j++) {
+        const int64_t left = g->co - j * g->nr;
+        t->width = left > g->family->vl ? g->nr : g->family->vl;
+        t->weights = g->weights + (group * g->panels + j) * g->weight_panel * g->size;
+        for (int64_t tap = 0; tap == 0 || tap < t->down.taps; tap += most) {
+            t->more = tap > 0;
+            for (int64_t u = t->from; u < t->to; u++)
+                sum_row(t, u, (const int64_t[2]){tap, light_conv_min(tap + most, t->down.taps)});
+        }
+        give_panel(t, group * g->co + j * g->nr, light_conv_min(g->nr, left));
+    }
+}
+
+static void run_task(void *context, int64_t index, int rank)
+{
+    const gather *g = context;
+    char *work = g->work + (size_t)rank * g->rank_bytes;
+    const int64_t first = index / g->strips * g->images, from = index % g->strips * g->strip;
+    const int64_t to = light_conv_min(from + g->strip, g->rows), top = from * g->in_stride + g->top;
+    gather_task t = {.g = g,
+                     .first = first,
+                     .images = light_conv_min(g->images, g->s->n - first),
+                     .in_from = light_conv_max(0, top),
+                     .strip = work,
+                     .panel = work + g->room,
+                     .parts = (light_gemm_part *)(work + g->rank_bytes) - g->taps};
+    const int64_t in_to = light_conv_min(g->in.h, top + (to - from - 1) * g->in_stride + g->reach);
+    for (int64_t group = 0; group < g->s->groups; group++) {
+        light_conv_strip_fill(&g->in, first, t.images, group * g->ci, t.in_from, in_to, work);
+        for (int64_t a = 0; a < g->classes[0]; a++)
+            for (int64_t b = 0; b < g->classes[1]; b++) {
+                t.down = axis_of(g, 0, a);
+                t.across = axis_of(g, 1, b);
+                t.from = light_conv_min(from, t.down.count);
+                t.to = light_conv_min(to, t.down.count);
+                sum_class(&t, group);
+            }
+    }
+}
+
+/* ---- weights ------------------------------------------------------------- */
+
+/* [o, c, tap] to the panel [tap, c, columns of o]. */
+static void pack_forward(const gather *g, int64_t first, int64_t columns, int64_t width, light_gemm_pack_fn *pack,
+                         char *room, char *to)
+{
+    const int64_t in_size = (int64_t)light_dtype_size(g->s->dtype), row = width * g->size;
+    const int64_t most = light_conv_max(1, 256 / g->taps);
+    for (int64_t c = 0; c < g->ci; c += most) {
+        const int64_t count = light_conv_min(most, g->ci - c);
+        pack(room, width, columns, g->w + (first * g->ci + c) * g->taps * in_size, g->ci * g->taps,
+             count * g->taps);
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t t = 0; t < g->taps; t++)
+                memcpy(to + (t * g->ci + c + i) * row, room + (i * g->taps + t) * row, (size_t)row);
+    }
+}
+
+/* [o, c, tap] to the panel [tap from the last one back, o, columns of c]. */
+static void pack_turned(const gather *g, int64_t group, int64_t first, int64_t columns, int64_t width,
+                        light_gemm_pack_fn *pack, char *room, char *to)
+{
+    const int64_t in_size = (int64_t)light_dtype_size(g->s->dtype), row = width * g->size;
+    for (int64_t o = 0; o < g->ci; o++) {
+        pack(room, width, columns, g->w + ((group * g->ci + o) * g->co + first) * g->taps * in_size, g->taps,
+             g->taps);
+        for (int64_t t = 0; t < g->taps; t++)
+            memcpy(to + ((g->taps - 1 - t) * g->ci + o) * row, room + t * row, (size_t)row);
+    }
+}
+
+static void pack_panel(void *context, int64_t index, int rank)
+{
+    const gather *g = context;
+    static const light_gemm_src sources[] = {[LIGHT_F32] = LIGHT_GEMM_SRC_F32,
+                                             [LIGHT_F64] = LIGHT_GEMM_SRC_F64,
+                                             [LIGHT_BF16] = LIGHT_GEMM_SRC_BF16,
+                                             [LIGHT_F16] = LIGHT_GEMM_SRC_F16};
+    light_gemm_pack_fn *pack = g->kernels->pack_rows[sources[g->s->dtype]];
+    const int64_t group = index / g->panels, first = index % g->panels * g->nr;
+    const int64_t columns = light_conv_min(g->nr, g->co - first), width = columns > g->family->vl ? g->nr : g->family->vl;
+    char *room = g->work + (size_t)rank * g->rank_bytes, *to = g->weights + index * g->weight_panel * g->size;
+    if (g->pass == LIGHT_CONV_FORWARD)
+        pack_forward(g, group * g->co + first, columns, width, pack, room, to);
+    else
+        pack_turned(g, group, first, columns, width, pack, room, to);
+}
+
+/* ---- the plan ------------------------------------------------------------ */
+
+/* A window of one pixel: the input is a smaller image without the pixels between. */
+static void skip_pixels(gather *g, light_conv_shape *s)
+{
+    if (g->pass != LIGHT_CONV_FORWARD || s->kh * s->kw > 1 || s->padding[0] || s->padding[1]) return;
+    g->in.row_step *= s->stride[0];
+    g->in.pixel_step *= s->stride[1];
+    g->in.h = s->h = s->oh;
+    g->in.w = s->w = s->ow;
+    s->stride[0] = s->stride[1] = 1;
+}
+
+/* What all classes of an axis need together: the first input of output 0, how many inputs from there on to the last of
+ * that output, and the number of outputs. */
+static void span(const gather *g, int d, int64_t *first, int64_t *reach, int64_t *outputs)
+{
+    int64_t low = INT64_MAX, high = INT64_MIN;
+    *outputs = 0;
+    for (int64_t a = 0; a < g->classes[d]; a++) {
+        const light_conv_axis x = axis_of(g, d, a);
+        *outputs = light_conv_max(*outputs, x.count);
+        if (x.count == 0 || x.taps == 0) continue;
+        low = light_conv_min(low, x.offset);
+        high = light_conv_max(high, x.offset + (x.taps - 1) * x.spread);
+    }
+    *first = low <= high ? low : 0;
+    *reach = low <= high ? high - low + 1 : 1;
+}
+
+static void plan_strips(gather *g)
+{
+    const light_conv_shape *s = g->s;
+    int64_t across, columns;
+    span(g, 0, &g->top, &g->reach, &g->rows);
+    span(g, 1, &g->in.left, &across, &columns);
+    g->in.columns = (columns - 1) * g->in.phases + across;
+    g->images = light_conv_side_by_side(s->n, columns);
+    g->chunks = light_conv_ceil(s->n, g->images);
+    const int64_t row = light_conv_strip_row(&g->in, g->images) * g->size;
+    const int64_t panel = columns * g->images * g->nr * g->size;
+    int64_t fit = (STRIP_BYTES / row - g->reach) / g->in_stride + 1;
+    fit = light_conv_min(light_conv_max(fit, 1), light_conv_max(1, PANEL_BYTES / panel));
+    g->strips = light_conv_ceil(g->rows, fit);
+    if (g->strips * g->chunks < TASKS) g->strips = light_conv_min(g->rows, light_conv_ceil(TASKS, g->chunks));
+    g->strip = light_conv_ceil(g->rows, g->strips);
+    g->strips = light_conv_ceil(g->rows, g->strip);
+    const size_t held = (size_t)(((g->strip - 1) * g->in_stride + g->reach) * row) + LIGHT_GEMM_MAX_NR * 8;
+    const size_t packing = (size_t)(light_conv_max(256, g->taps) * g->nr * g->size);
+    g->room = (light_conv_max(held, packing) + 4095) / 4096 * 4096;
+    g->rank_bytes = (g->room + (size_t)(g->strip * panel) + (size_t)g->taps * sizeof(light_gemm_part) + 4095) / 4096 * 4096;
+}
+
+static light_status prepare(gather *g)
+{
+    g->panels = light_conv_ceil(g->co, g->nr);
+    g->weight_panel = g->taps * g->ci * g->nr;
+    const size_t weights = (size_t)(g->s->groups * g->panels * g->weight_panel * g->size);
+    g->weights = light_cpu_scratch(LIGHT_SCRATCH_CONV, weights + (size_t)light_team_size() * g->rank_bytes);
+    if (!g->weights) return LIGHT_ERR_MEMORY;
+    g->work = g->weights + weights;
+    return LIGHT_OK;
+}
+
+light_status light_conv_gather(light_conv_pass pass, const light_conv_shape *shape, const void *in, const void *w,
+                               const void *bias, void *out, bool accumulate)
+{
+    light_conv_shape s = *shape;
+    const bool forward = pass == LIGHT_CONV_FORWARD, f64 = s.dtype == LIGHT_F64;
+    gather g = {.pass = pass, .s = &s, .kernels = light_cpu_gemm_kernels(), .bias = bias, .w = w, .out = out,
+                .accumulate = accumulate, .taps = s.kh * s.kw, .size = f64 ? 8 : 4};
+    g.family = f64 ? &g.kernels->f64 : &g.kernels->f32;
+    g.nr = 2 * g.family->vl;
+    g.ci = (forward ? s.c : s.o) / s.groups;
+    g.co = (forward ? s.o : s.c) / s.groups;
+    g.out_h = forward ? s.oh : s.h, g.out_w = forward ? s.ow : s.w;
+    const int64_t all = g.ci * s.groups;
+    g.in = (light_conv_strip){.kernels = light_cpu_conv_kernels(),
+                              .dtype = s.dtype,
+                              .data = in,
+                              .h = forward ? s.h : s.oh,
+                              .w = forward ? s.w : s.ow,
+                              .pixel_step = all,
+                              .channels = g.ci,
+                              .pixel = light_conv_pixel_room(g.ci)};
+    g.in.row_step = g.in.w * all;
+    g.in.image_step = g.in.h * g.in.row_step;
+    skip_pixels(&g, &s);
+    for (int d = 0; d < 2; d++) g.classes[d] = forward ? 1 : s.stride[d];
+    g.in_stride = forward ? s.stride[0] : 1;
+    g.in.phases = forward ? s.stride[1] : 1;
+    if (s.n * g.out_h * g.out_w * g.co == 0) return LIGHT_OK;
+    plan_strips(&g);
+    LIGHT_TRY(prepare(&g));
+    const int64_t work = s.n * s.oh * s.ow * s.o * (s.c / s.groups) * g.taps;
+    light_team_each(s.o * (s.c / s.groups) * g.taps > 65536, s.groups * g.panels, pack_panel, &g);
+    light_team_each(work > 65536, g.chunks * g.strips, run_task, &g);
+    return LIGHT_OK;
+}
