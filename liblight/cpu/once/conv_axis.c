@@ -22,7 +22,7 @@ const light_conv_kernels *light_cpu_conv_kernels(void)
 
 int64_t light_conv_side_by_side(int64_t n, int64_t columns)
 {
-    enum { WIDE = 12, ROWS = 14 };
+    enum { WIDE = 17, ROWS = 14 };
     if (columns >= WIDE || n < 2) return 1;
     return light_conv_ceil(n, light_conv_ceil(n, ROWS));
 }

@@ -15,9 +15,9 @@
 #include <string.h>
 
 enum {
-    STRIP_BYTES = 256 << 10,  /* of input, at most, that a task holds */
-    PANEL_BYTES = 64 << 10,   /* of finished output */
-    WEIGHT_BYTES = 192 << 10, /* of packed weights that tiles go over before the next taps */
+    STRIP_BYTES = 256 << 10, /* of input, at most, that a task holds */
+    PANEL_BYTES = 64 << 10,  /* of finished output */
+    WEIGHT_BYTES = 32 << 10, /* of packed weights that tiles go over before the next taps, where one row of taps is less */
     EDGES = 8,                /* images side by side from which on tiles stop at the sides, where taps fall away */
     TASKS = 16,               /* to have, if the rows allow */
 };
@@ -52,8 +52,12 @@ typedef struct {
     int64_t width;         /* columns of the tile */
     bool more;             /* the panel holds the sums over the first taps */
     const char *strip, *weights;
-    char *panel; /* the finished outputs: [row, column, image, width] */
+    char *room, *panel; /* where outputs go: work memory [row, column, image, width], or */
+    bool in_place; /* their place in the image, */
+    int64_t row, pixel; /* with rows and pixels so many elements apart */
+    const char *bias;   /* that tiles in place add with the last taps */
     light_gemm_part *parts;
+    const char *ahead, *fetched, *ahead_end; /* input of the next task, to be fetched meanwhile */
 } gather_task;
 
 static light_conv_axis axis_of(const gather *g, int d, int64_t a)
@@ -95,28 +99,38 @@ static void sum_run(const gather_task *t, int64_t u, int64_t x, int64_t end, con
     const int64_t depth = parts == 0 ? 0 : merged ? (across[1] - across[0]) * g->ci : g->ci;
     const int64_t rows = (end - x) * t->images, step = light_conv_strip_step(&g->in, t->images);
     const int64_t mr = light_conv_ceil(rows, light_conv_ceil(rows, g->family->mr));
-    const int64_t at = ((u - t->from) * h->count + x) * t->images;
+    char *to = t->panel + ((u - t->from) * t->row + x * t->images * t->pixel) * g->size;
     light_gemm_tile tile = {.parts = t->parts,
                             .part_count = parts,
-                            .ldc = t->width,
+                            .ldc = t->pixel,
                             .cols = t->width,
+                            .bias = t->bias,
                             .alpha = 1,
                             .accumulate = t->more};
     for (int64_t r = 0; r < rows; r += mr) {
         const int64_t count = light_conv_min(mr, rows - r);
-        tile.c = t->panel + (at + r) * t->width * g->size;
+        tile.c = to + r * t->pixel * g->size;
         g->family->row_any[t->width > g->family->vl][count - 1](depth, t->strip + r * step * g->size, step, 1,
                                                                 t->weights, t->width, &tile);
     }
 }
 
-static void sum_row(const gather_task *t, int64_t u, const int64_t taps[2])
+/* The memory is slow: what the next task needs comes while this one computes. */
+static void fetch_ahead(gather_task *t)
+{
+    const int64_t calls = t->g->panels * t->g->strip, lines = (t->ahead_end - t->ahead) / (64 * calls) + 1;
+    for (int64_t i = 0; i < lines && t->fetched < t->ahead_end; i++, t->fetched += 64)
+        __builtin_prefetch(t->fetched, 0, 2);
+}
+
+static void sum_row(gather_task *t, int64_t u, const int64_t taps[2])
 {
     const gather *g = t->g;
     const light_conv_axis *v = &t->down, *h = &t->across;
     const int64_t from = light_conv_max(taps[0], light_conv_first_tap(v, u));
     const int64_t to = light_conv_min(taps[1], light_conv_end_tap(v, u, g->in.h));
     const int64_t down[2] = {from, light_conv_max(from, to)};
+    fetch_ahead(t);
     if (t->images < EDGES) {
         sum_run(t, u, 0, h->count, down, (const int64_t[2]){0, h->taps});
         return;
@@ -147,10 +161,26 @@ static void give_panel(const gather_task *t, int64_t channel, int64_t channels)
         for (int64_t i = 0; i < t->images; i++) {
             const int64_t row = (t->first + i) * g->out_h + v->from + u * v->step;
             g->in.kernels->give(g->s->dtype, &p,
-                                t->panel + ((u - t->from) * h->count * t->images + i) * t->width * g->size,
+                                t->panel + ((u - t->from) * t->row + i * t->width) * g->size,
                                 g->bias ? g->bias + channel * g->size : NULL, g->accumulate,
                                 g->out + ((row * g->out_w + h->from) * all + channel) * out_size);
         }
+}
+
+/* Chooses where tiles of `channels` from `channel` on go: in place, where what a tile leaves is what shall be there. */
+static void aim(gather_task *t, int64_t channel, int64_t channels, bool last)
+{
+    const gather *g = t->g;
+    const int64_t all = g->co * g->s->groups;
+    t->in_place = t->images == 1 && channels == t->width && light_dtype_size(g->s->dtype) == (size_t)g->size;
+    t->pixel = t->in_place ? t->across.step * all : t->width;
+    t->row = t->in_place ? t->down.step * g->out_w * all : t->across.count * t->images * t->width;
+    t->bias = t->in_place && last && g->bias ? g->bias + channel * g->size : NULL;
+    t->panel = t->room;
+    if (!t->in_place) return;
+    const int64_t row = t->first * g->out_h + t->down.from + t->from * t->down.step;
+    t->panel = g->out + ((row * g->out_w + t->across.from) * all + channel) * g->size;
+    t->more = t->more || g->accumulate;
 }
 
 static void sum_class(gather_task *t, int64_t group)
@@ -158,15 +188,16 @@ static void sum_class(gather_task *t, int64_t group)
     const gather *g = t->g;
     const int64_t bytes = g->s->kw * g->ci * g->nr * g->size, most = light_conv_max(1, WEIGHT_BYTES / bytes);
     for (int64_t j = 0; j < g->panels; j++) {
-        const int64_t left = g->co - j * g->nr;
-        t->width = left > g->family->vl ? g->nr : g->family->vl;
+        const int64_t channel = group * g->co + j * g->nr, channels = light_conv_min(g->nr, g->co - j * g->nr);
+        t->width = channels > g->family->vl ? g->nr : g->family->vl;
         t->weights = g->weights + (group * g->panels + j) * g->weight_panel * g->size;
         for (int64_t tap = 0; tap == 0 || tap < t->down.taps; tap += most) {
             t->more = tap > 0;
+            aim(t, channel, channels, tap + most >= t->down.taps);
             for (int64_t u = t->from; u < t->to; u++)
                 sum_row(t, u, (const int64_t[2]){tap, light_conv_min(tap + most, t->down.taps)});
         }
-        give_panel(t, group * g->co + j * g->nr, light_conv_min(g->nr, left));
+        if (!t->in_place) give_panel(t, channel, channels);
     }
 }
 
@@ -181,9 +212,15 @@ static void run_task(void *context, int64_t index, int rank)
                      .images = light_conv_min(g->images, g->s->n - first),
                      .in_from = light_conv_max(0, top),
                      .strip = work,
-                     .panel = work + g->room,
+                     .room = work + g->room,
                      .parts = (light_gemm_part *)(work + g->rank_bytes) - g->taps};
     const int64_t in_to = light_conv_min(g->in.h, top + (to - from - 1) * g->in_stride + g->reach);
+    if (t.images == 1) {
+        const int64_t size = (int64_t)light_dtype_size(g->s->dtype);
+        t.ahead = g->in.data + (first * g->in.image_step + in_to * g->in.row_step) * size;
+        t.ahead_end = t.ahead + light_conv_min((to - from) * g->in_stride, (g->s->n - first) * g->in.h - in_to) * g->in.row_step * size;
+        t.fetched = t.ahead;
+    }
     for (int64_t group = 0; group < g->s->groups; group++) {
         light_conv_strip_fill(&g->in, first, t.images, group * g->ci, t.in_from, in_to, work);
         for (int64_t a = 0; a < g->classes[0]; a++)
@@ -329,7 +366,7 @@ light_status light_conv_gather(light_conv_pass pass, const light_conv_shape *sha
                               .w = forward ? s.w : s.ow,
                               .pixel_step = all,
                               .channels = g.ci,
-                              .pixel = light_conv_pixel_room(g.ci)};
+                              .pixel = g.ci * g.size % 2048 ? g.ci : g.ci + 16};
     g.in.row_step = g.in.w * all;
     g.in.image_step = g.in.h * g.in.row_step;
     skip_pixels(&g, &s);
