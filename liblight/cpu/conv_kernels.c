@@ -28,13 +28,14 @@ static void copy_f32(const light_conv_pixels *p, const float *from, float *to)
 static void give_f32(const light_conv_pixels *p, const float *from, const float *bias, bool add, float *to)
 {
     for (int64_t c = 0; c < p->channels; c += 16) {
-        const __mmask16 m = first(p->channels - c), old = add ? m : 0;
+        const __mmask16 m = first(p->channels - c);
         const __m512 b = bias ? _mm512_maskz_loadu_ps(m, bias + c) : _mm512_setzero_ps();
         const float *in = from + c;
         float *out = to + c;
         for (int64_t i = 0; i < p->pixels; i++, in += p->from_step, out += p->to_step) {
-            const __m512 v = _mm512_add_ps(_mm512_maskz_loadu_ps(m, in), b);
-            _mm512_mask_storeu_ps(out, m, _mm512_add_ps(v, _mm512_maskz_loadu_ps(old, out)));
+            __m512 v = _mm512_add_ps(_mm512_maskz_loadu_ps(m, in), b);
+            if (add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(m, out));
+            _mm512_mask_storeu_ps(out, m, v);
         }
     }
 }

@@ -37,26 +37,27 @@ static void NAME(sum_pieces)(int64_t taps, int64_t channels, int64_t pieces, int
     NAME(store)(out_dtype, out, n, room, add);
 }
 
-/* The outputs that tap t reaches. */
-static void NAME(reach)(const light_conv_depth_row *r, int64_t t, int64_t *from, int64_t *to)
+/* The taps that output i has within the row. */
+static void NAME(reach)(const light_conv_depth_row *r, int64_t i, int64_t *from, int64_t *to)
 {
-    const int64_t at = r->offset + t * r->spread, last = r->inputs - 1 - at;
-    *from = at < 0 ? (-at + r->stride - 1) / r->stride : 0;
-    *to = last < 0 ? 0 : last / r->stride + 1;
-    if (*to > r->outputs) *to = r->outputs;
+    const int64_t at = i * r->stride + r->offset;
+    *from = 0, *to = r->taps;
+    while (*from < *to && at + *from * r->spread < 0) ++*from;
+    while (*from < *to && at + (*to - 1) * r->spread >= r->inputs) --*to;
 }
 
 static void NAME(depth_row)(const light_conv_depth_row *r, const REAL *restrict x, const REAL *restrict w,
                             REAL *restrict y)
 {
-    for (int64_t t = 0; t < r->taps; t++) {
+    for (int64_t i = 0; i < r->outputs; i++) {
+        const REAL *in = x + (i * r->stride + r->offset) * r->input_step;
+        REAL *out = y + i * r->output_step;
+        const int64_t step = r->spread * r->input_step;
         int64_t from, to;
-        NAME(reach)(r, t, &from, &to);
-        for (int64_t i = from; i < to; i++) {
-            const REAL *a = x + (i * r->stride + r->offset + t * r->spread) * r->input_step;
-            const REAL *b = w + t * r->tap_step;
-            REAL *to_pixel = y + i * r->output_step;
-            for (int64_t c = 0; c < r->channels; c++) to_pixel[c] += a[c] * b[c];
+        NAME(reach)(r, i, &from, &to);
+        for (int64_t t = from; t < to; t++) {
+            const REAL *a = in + t * step, *b = w + t * r->tap_step;
+            for (int64_t c = 0; c < r->channels; c++) out[c] += a[c] * b[c];
         }
     }
 }
@@ -64,14 +65,14 @@ static void NAME(depth_row)(const light_conv_depth_row *r, const REAL *restrict 
 static void NAME(depth_weights)(const light_conv_depth_row *r, const REAL *restrict x, const REAL *restrict gy,
                                 REAL *restrict w)
 {
-    for (int64_t t = 0; t < r->taps; t++) {
+    for (int64_t i = 0; i < r->outputs; i++) {
+        const REAL *in = x + (i * r->stride + r->offset) * r->input_step, *g = gy + i * r->output_step;
         int64_t from, to;
-        NAME(reach)(r, t, &from, &to);
-        for (int64_t i = from; i < to; i++) {
-            const REAL *a = x + (i * r->stride + r->offset + t * r->spread) * r->input_step;
-            const REAL *g = gy + i * r->output_step;
-            REAL *to_tap = w + t * r->tap_step;
-            for (int64_t c = 0; c < r->channels; c++) to_tap[c] += a[c] * g[c];
+        NAME(reach)(r, i, &from, &to);
+        for (int64_t t = from; t < to; t++) {
+            const REAL *a = in + t * r->spread * r->input_step;
+            REAL *sum = w + t * r->tap_step;
+            for (int64_t c = 0; c < r->channels; c++) sum[c] += a[c] * g[c];
         }
     }
 }

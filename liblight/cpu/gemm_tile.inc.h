@@ -11,17 +11,17 @@
 
 static ATTR void NAME(finish)(const T *acc, int64_t lda, int rows, const light_gemm_tile *t)
 {
-    const T *bias = t->bias;
+    const T *restrict bias = t->bias;
     const T alpha = (T)t->alpha;
     for (int i = 0; i < rows; i++) {
-        T *c = (T *)t->c + i * t->ldc;
-        const T *x = acc + i * lda;
-        for (int64_t j = 0; j < t->cols; j++) {
-            T v = x[j] * alpha;
-            if (t->accumulate) v += c[j];
-            if (bias) v += bias[j];
-            c[j] = v;
-        }
+        T *restrict c = (T *)t->c + i * t->ldc;
+        const T *restrict x = acc + i * lda;
+        if (t->accumulate)
+            for (int64_t j = 0; j < t->cols; j++) c[j] = x[j] * alpha + c[j];
+        else
+            for (int64_t j = 0; j < t->cols; j++) c[j] = x[j] * alpha;
+        if (bias)
+            for (int64_t j = 0; j < t->cols; j++) c[j] += bias[j];
     }
 }
 

@@ -20,10 +20,10 @@ const light_conv_kernels *light_cpu_conv_kernels(void)
     return &light_conv_kernels_generic;
 }
 
-int64_t light_conv_side_by_side(int64_t n, int64_t columns)
+int64_t light_conv_side_by_side(int64_t n, int64_t columns, int64_t channels)
 {
-    enum { WIDE = 17, ROWS = 14 };
-    if (columns >= WIDE || n < 2) return 1;
+    enum { WIDE = 17, ROWS = 14, FEW = 32 };
+    if (columns >= WIDE || channels < FEW || n < 2) return 1;
     return light_conv_ceil(n, light_conv_ceil(n, ROWS));
 }
 

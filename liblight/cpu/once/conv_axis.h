@@ -130,14 +130,36 @@ static inline int64_t light_conv_strip_step(const light_conv_strip *s, int64_t i
 void light_conv_strip_fill(const light_conv_strip *s, int64_t first, int64_t images, int64_t channel, int64_t from,
                            int64_t to, void *room);
 
+/* Memory that the next task reads, to be fetched while this one computes: so many lines a call. */
+typedef struct {
+    const char *at, *end;
+    int64_t lines;
+} light_conv_ahead;
+
+/* The `rows` rows after image `first`'s row `row`, where images of the batch of n follow each other, in `calls` calls. */
+static inline light_conv_ahead light_conv_next(const light_conv_strip *s, int64_t first, int64_t row, int64_t rows,
+                                               int64_t n, int64_t calls)
+{
+    const int64_t size = (int64_t)light_dtype_size(s->dtype), left = (n - first) * s->h - row;
+    const char *at = s->data + (first * s->image_step + row * s->row_step) * size;
+    const int64_t bytes = light_conv_min(rows, left) * s->row_step * size;
+    return (light_conv_ahead){at, at + bytes, bytes / (64 * calls) + 1};
+}
+
+static inline void light_conv_fetch(light_conv_ahead *a)
+{
+    for (int64_t i = 0; i < a->lines && a->at < a->end; i++, a->at += 64) __builtin_prefetch(a->at, 0, 2);
+}
+
 /* Elements of a pixel so that rows of a tile fall into different sets of the first cache. */
 static inline int64_t light_conv_pixel_room(int64_t channels)
 {
     return channels < 32 ? channels : (light_conv_ceil(channels, 16) | 1) * 16;
 }
 
-/* How many images of n, whose output has so many columns, lie side by side: enough for tiles to be full. */
-int64_t light_conv_side_by_side(int64_t n, int64_t columns);
+/* How many images of n, whose output has so many columns, lie side by side: enough for tiles to be full. One alone keeps
+ * taps together that have few channels. */
+int64_t light_conv_side_by_side(int64_t n, int64_t columns, int64_t channels);
 
 const light_conv_kernels *light_cpu_conv_kernels(void);
 

@@ -57,7 +57,7 @@ typedef struct {
     int64_t row, pixel; /* with rows and pixels so many elements apart */
     const char *bias;   /* that tiles in place add with the last taps */
     light_gemm_part *parts;
-    const char *ahead, *fetched, *ahead_end; /* input of the next task, to be fetched meanwhile */
+    light_conv_ahead next;
 } gather_task;
 
 static light_conv_axis axis_of(const gather *g, int d, int64_t a)
@@ -115,14 +115,6 @@ static void sum_run(const gather_task *t, int64_t u, int64_t x, int64_t end, con
     }
 }
 
-/* The memory is slow: what the next task needs comes while this one computes. */
-static void fetch_ahead(gather_task *t)
-{
-    const int64_t calls = t->g->panels * t->g->strip, lines = (t->ahead_end - t->ahead) / (64 * calls) + 1;
-    for (int64_t i = 0; i < lines && t->fetched < t->ahead_end; i++, t->fetched += 64)
-        __builtin_prefetch(t->fetched, 0, 2);
-}
-
 static void sum_row(gather_task *t, int64_t u, const int64_t taps[2])
 {
     const gather *g = t->g;
@@ -130,7 +122,7 @@ static void sum_row(gather_task *t, int64_t u, const int64_t taps[2])
     const int64_t from = light_conv_max(taps[0], light_conv_first_tap(v, u));
     const int64_t to = light_conv_min(taps[1], light_conv_end_tap(v, u, g->in.h));
     const int64_t down[2] = {from, light_conv_max(from, to)};
-    fetch_ahead(t);
+    light_conv_fetch(&t->next);
     if (t->images < EDGES) {
         sum_run(t, u, 0, h->count, down, (const int64_t[2]){0, h->taps});
         return;
@@ -215,12 +207,8 @@ static void run_task(void *context, int64_t index, int rank)
                      .room = work + g->room,
                      .parts = (light_gemm_part *)(work + g->rank_bytes) - g->taps};
     const int64_t in_to = light_conv_min(g->in.h, top + (to - from - 1) * g->in_stride + g->reach);
-    if (t.images == 1) {
-        const int64_t size = (int64_t)light_dtype_size(g->s->dtype);
-        t.ahead = g->in.data + (first * g->in.image_step + in_to * g->in.row_step) * size;
-        t.ahead_end = t.ahead + light_conv_min((to - from) * g->in_stride, (g->s->n - first) * g->in.h - in_to) * g->in.row_step * size;
-        t.fetched = t.ahead;
-    }
+    if (t.images == 1)
+        t.next = light_conv_next(&g->in, first, in_to, (to - from) * g->in_stride, g->s->n, g->panels * (to - from));
     for (int64_t group = 0; group < g->s->groups; group++) {
         light_conv_strip_fill(&g->in, first, t.images, group * g->ci, t.in_from, in_to, work);
         for (int64_t a = 0; a < g->classes[0]; a++)
@@ -319,7 +307,7 @@ static void plan_strips(gather *g)
     span(g, 0, &g->top, &g->reach, &g->rows);
     span(g, 1, &g->in.left, &across, &columns);
     g->in.columns = (columns - 1) * g->in.phases + across;
-    g->images = light_conv_side_by_side(s->n, columns);
+    g->images = light_conv_side_by_side(s->n, columns, g->ci);
     g->chunks = light_conv_ceil(s->n, g->images);
     const int64_t row = light_conv_strip_row(&g->in, g->images) * g->size;
     const int64_t panel = columns * g->images * g->nr * g->size;

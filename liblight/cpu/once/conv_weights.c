@@ -47,12 +47,13 @@ typedef struct {
     const char *x, *gy;
     char *sums;
     light_gemm_part *parts;
+    light_conv_ahead next_x, next_gy;
 } weights_task;
 
 /* ---- tiles --------------------------------------------------------------- */
 
 /* Inputs [at, at + columns) of the pixels that tap (i, j) meets, against all output channels. */
-static void sum_tile(const weights_task *t, int64_t i, int64_t j, int64_t at, int64_t columns, light_gemm_tile *tile)
+static void sum_tile(weights_task *t, int64_t i, int64_t j, int64_t at, int64_t columns, light_gemm_tile *tile)
 {
     const weights *g = t->g;
     const light_conv_axis *h = &g->across;
@@ -61,25 +62,27 @@ static void sum_tile(const weights_task *t, int64_t i, int64_t j, int64_t at, in
     const int64_t first = light_conv_max(t->from, light_conv_first_output(&g->down, i));
     const int64_t end = light_conv_min(t->to, light_conv_end_output(&g->down, i, g->x.h));
     const int64_t row = light_conv_strip_row(&g->x, t->images), step = light_conv_strip_step(&g->x, t->images);
-    const int64_t gy_row = h->count * t->images * g->mr;
+    const int64_t gy_row = h->count * t->images * g->gy.pixel;
     const int64_t column = light_conv_strip_column(&g->x, t->images, from * h->stride + h->offset + j * h->spread);
     if (to <= from || end <= first) return;
     tile->part_count = 0;
     for (int64_t u = first; u < end; u++) {
         const int64_t r = u * g->down.stride + g->down.offset + i * g->down.spread - t->in_from;
         t->parts[tile->part_count++] =
-            (light_gemm_part){(u - t->from) * gy_row + from * t->images * g->mr, r * row + column + at};
+            (light_gemm_part){(u - t->from) * gy_row + from * t->images * g->gy.pixel, r * row + column + at};
     }
     tile->cols = columns;
+    light_conv_fetch(&t->next_x);
+    light_conv_fetch(&t->next_gy);
     for (int64_t p = 0; p < g->panels; p++) {
         const int64_t o = t->group * g->og + p * g->mr, rows = light_conv_min(g->mr, g->og - p * g->mr);
         tile->c = t->sums + ((o * g->taps + i * g->s->kw + j) * g->cg + t->channel + at) * g->size;
         g->family->row_unit[columns > g->family->vl][rows - 1](
-            (to - from) * t->images, t->gy + p * gy_row * g->strip * g->size, 1, g->mr, t->x, step, tile);
+            (to - from) * t->images, t->gy + p * gy_row * g->strip * g->size, 1, g->gy.pixel, t->x, step, tile);
     }
 }
 
-static void sum_strip(const weights_task *t)
+static void sum_strip(weights_task *t)
 {
     const weights *g = t->g;
     const int64_t nr = 2 * g->family->vl, across = g->merged ? 1 : g->s->kw;
@@ -97,7 +100,7 @@ static void fill_gy(const weights_task *t, int64_t first, char *room)
 {
     const weights *g = t->g;
     light_conv_strip gy = g->gy;
-    const int64_t panel = g->strip * g->across.count * t->images * g->mr * g->size;
+    const int64_t panel = g->strip * g->across.count * t->images * g->gy.pixel * g->size;
     for (int64_t p = 0; p < g->panels; p++) {
         gy.channels = light_conv_min(g->mr, g->og - p * g->mr);
         light_conv_strip_fill(&gy, first, t->images, t->group * g->og + p * g->mr, t->from, t->to, room + p * panel);
@@ -125,6 +128,11 @@ static void run_images(weights_task *t, int64_t first, char *work)
             x.channels = t->channels;
             light_conv_strip_fill(&x, first, t->images, t->group * g->cg + t->channel, t->in_from, in_to, work);
             fill_gy(t, first, work + g->x_room);
+            if (t->images == 1) {
+                const int64_t tiles = g->s->kh * (g->merged ? 1 : g->s->kw * light_conv_ceil(t->channels, 2 * g->family->vl));
+                t->next_x = light_conv_next(&g->x, first, in_to, (t->to - t->from) * v->stride, g->s->n, tiles);
+                t->next_gy = light_conv_next(&g->gy, first, t->to, t->to - t->from, g->s->n, tiles);
+            }
             sum_strip(t);
         }
     }
@@ -169,7 +177,7 @@ static void plan_tasks(weights *g)
     most = light_conv_min(light_conv_min(most, MOST_PIECES), macs / PIECE_MACS);
     g->piece = light_conv_max(1, light_conv_ceil(s->n, light_conv_max(1, most)));
     g->pieces = light_conv_max(1, light_conv_ceil(s->n, g->piece));
-    g->images = light_conv_side_by_side(g->piece, s->ow);
+    g->images = light_conv_side_by_side(g->piece, s->ow, g->cg);
     g->range = g->merged ? g->cg : light_conv_min(RANGE, g->cg);
     g->ranges = light_conv_ceil(g->cg, g->range);
 }
@@ -180,7 +188,7 @@ static void plan_memory(weights *g)
     g->x.pixel = g->merged ? g->cg : light_conv_pixel_room(g->range);
     g->reach = (v->taps - 1) * v->spread + 1;
     const int64_t row = light_conv_strip_row(&g->x, g->images) * g->size;
-    const int64_t gy_row = g->panels * g->mr * h->count * g->images * g->size;
+    const int64_t gy_row = g->panels * g->gy.pixel * h->count * g->images * g->size;
     const int64_t fit = light_conv_min((STRIP_BYTES / row - g->reach) / v->stride + 1, STRIP_BYTES / gy_row);
     g->strip = light_conv_min(light_conv_max(fit, 1), v->count);
     g->strip = light_conv_ceil(v->count, light_conv_ceil(v->count, g->strip));
@@ -237,7 +245,7 @@ light_status light_conv_weights(const light_conv_shape *s, const void *gy, const
     g.panels = light_conv_ceil(g.og, g.family->mr);
     g.mr = light_conv_ceil(g.og, g.panels);
     describe(&g, s, gy, x);
-    g.merged = g.cg < 16 && s->dilation[1] == 1 && light_conv_side_by_side(s->n, s->ow) == 1;
+    g.merged = g.cg < 16 && s->dilation[1] == 1;
     plan_tasks(&g);
     plan_memory(&g);
     const size_t totals = (size_t)light_conv_ceil(g.pieces * g.sums * g.size, 4096) * 4096;
