@@ -53,20 +53,20 @@ static void give_f32(const light_conv_pixels *p, const float *from, const float 
 static void take(light_dtype dtype, const light_conv_pixels *pixels, const void *from, void *to)
 {
     light_conv_pixels p = *pixels;
-    if (p.from_step == p.channels && p.to_step == p.channels)
-        p.channels *= p.pixels, p.pixels = 1;
+    if (p.from_step == p.channels && p.to_step == p.channels) p.channels *= p.pixels, p.pixels = 1;
     if (dtype == LIGHT_F64) {
         copy_f64(&p, from, to);
     } else if (dtype == LIGHT_F32) {
         copy_f32(&p, from, to);
     } else {
         for (int64_t i = 0; i < p.pixels; i++)
-            light_to_f32(dtype, (const uint16_t *)from + i * p.from_step, p.channels, (float *)to + i * p.to_step);
+            light_to_f32(dtype, (const uint16_t *)from + i * p.from_step, p.channels,
+                         (float *)to + i * p.to_step);
     }
 }
 
-static void give_16(light_dtype dtype, const light_conv_pixels *p, const float *from, const float *bias, bool add,
-                    uint16_t *to)
+static void give_16(light_dtype dtype, const light_conv_pixels *p, const float *from, const float *bias,
+                    bool add, uint16_t *to)
 {
     enum { ROOM = 64 };
     float sum[ROOM];
@@ -106,7 +106,8 @@ static void depth_row(light_dtype real, const light_conv_depth_row *r, const voi
         depth_row_f32(r, x, w, y);
 }
 
-static void depth_weights(light_dtype real, const light_conv_depth_row *r, const void *x, const void *gy, void *w)
+static void depth_weights(light_dtype real, const light_conv_depth_row *r, const void *x, const void *gy,
+                          void *w)
 {
     if (real == LIGHT_F64)
         depth_weights_f64(r, x, gy, w);

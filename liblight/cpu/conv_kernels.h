@@ -31,7 +31,8 @@ typedef struct light_conv_kernels {
     void (*sum_pieces)(light_dtype real, int64_t taps, int64_t channels, int64_t pieces, int64_t step,
                        const void *in, void *room, light_dtype out_dtype, bool add, void *out);
     void (*depth_row)(light_dtype real, const light_conv_depth_row *r, const void *x, const void *w, void *y);
-    void (*depth_weights)(light_dtype real, const light_conv_depth_row *r, const void *x, const void *gy, void *w);
+    void (*depth_weights)(light_dtype real, const light_conv_depth_row *r, const void *x, const void *gy,
+                          void *w);
 } light_conv_kernels;
 
 #endif

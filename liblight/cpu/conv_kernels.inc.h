@@ -8,8 +8,8 @@ static void NAME(copy)(const light_conv_pixels *p, const REAL *restrict from, RE
         for (int64_t c = 0; c < p->channels; c++) to[c] = from[c];
 }
 
-static void NAME(give)(const light_conv_pixels *p, const REAL *restrict from, const REAL *restrict bias, bool add,
-                       REAL *restrict to)
+static void NAME(give)(const light_conv_pixels *p, const REAL *restrict from, const REAL *restrict bias,
+                       bool add, REAL *restrict to)
 {
     for (int64_t i = 0; i < p->pixels; i++, from += p->from_step, to += p->to_step) {
         if (add && bias)
@@ -24,8 +24,9 @@ static void NAME(give)(const light_conv_pixels *p, const REAL *restrict from, co
 }
 #endif
 
-static void NAME(sum_pieces)(int64_t taps, int64_t channels, int64_t pieces, int64_t step, const REAL *restrict in,
-                             REAL *restrict room, light_dtype out_dtype, bool add, void *out)
+static void NAME(sum_pieces)(int64_t taps, int64_t channels, int64_t pieces, int64_t step,
+                             const REAL *restrict in, REAL *restrict room, light_dtype out_dtype, bool add,
+                             void *out)
 {
     const int64_t n = taps * channels;
     for (int64_t t = 0; t < taps; t++)
@@ -62,8 +63,8 @@ static void NAME(depth_row)(const light_conv_depth_row *r, const REAL *restrict 
     }
 }
 
-static void NAME(depth_weights)(const light_conv_depth_row *r, const REAL *restrict x, const REAL *restrict gy,
-                                REAL *restrict w)
+static void NAME(depth_weights)(const light_conv_depth_row *r, const REAL *restrict x,
+                                const REAL *restrict gy, REAL *restrict w)
 {
     for (int64_t i = 0; i < r->outputs; i++) {
         const REAL *in = x + (i * r->stride + r->offset) * r->input_step, *g = gy + i * r->output_step;

@@ -15,7 +15,8 @@ typedef struct {
 
 /* What a tile sums over, and what happens to it then, in this order: times alpha, plus C, plus bias. */
 typedef struct {
-    const light_gemm_part *parts; /* each k deep, one chain of additions over all of them; none: the whole from A and B on */
+    const light_gemm_part
+        *parts; /* each k deep, one chain of additions over all of them; none: the whole from A and B on */
     int64_t part_count;
     void *c;
     int64_t ldc;

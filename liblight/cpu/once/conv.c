@@ -94,8 +94,8 @@ light_status light_cpu_conv_backward_data(const light_conv_shape *s, const void 
     return light_conv_gather(LIGHT_CONV_BACKWARD_DATA, s, gy, w, NULL, gx, accumulate);
 }
 
-light_status light_cpu_conv_backward_weight(const light_conv_shape *s, const void *gy, const void *x, void *gw,
-                                            light_dtype gw_dtype, bool accumulate)
+light_status light_cpu_conv_backward_weight(const light_conv_shape *s, const void *gy, const void *x,
+                                            void *gw, light_dtype gw_dtype, bool accumulate)
 {
     const int64_t cg = s->c / s->groups, og = s->o / s->groups;
     if (is_product(s)) {

@@ -37,7 +37,8 @@ static void fill_row(const light_conv_strip *s, int64_t images, const char *row,
         /* Columns left + phase, left + phase + phases, ...: `before` of them left of the image, `inside` in it. */
         const int64_t start = s->left + phase;
         const int64_t before = light_conv_min(each, light_conv_max(0, light_conv_ceil(-start, phases)));
-        const int64_t end = light_conv_max(before, light_conv_min(each, light_conv_ceil(s->w - start, phases)));
+        const int64_t end =
+            light_conv_max(before, light_conv_min(each, light_conv_ceil(s->w - start, phases)));
         char *at = to + phase * each * step * size;
         const light_conv_pixels inside = {.pixels = end - before,
                                           .channels = s->channels,
@@ -51,14 +52,13 @@ static void fill_row(const light_conv_strip *s, int64_t images, const char *row,
     }
 }
 
-void light_conv_strip_fill(const light_conv_strip *s, int64_t first, int64_t images, int64_t channel, int64_t from,
-                           int64_t to, void *room)
+void light_conv_strip_fill(const light_conv_strip *s, int64_t first, int64_t images, int64_t channel,
+                           int64_t from, int64_t to, void *room)
 {
     const int64_t size = s->dtype == LIGHT_F64 ? 8 : 4, in_size = (int64_t)light_dtype_size(s->dtype);
     const int64_t row = light_conv_strip_row(s, images);
     for (int64_t r = from; r < to; r++)
         for (int64_t i = 0; i < images; i++)
-            fill_row(s, images,
-                     s->data + ((first + i) * s->image_step + r * s->row_step + channel) * in_size,
+            fill_row(s, images, s->data + ((first + i) * s->image_step + r * s->row_step + channel) * in_size,
                      (char *)room + ((r - from) * row + i * s->pixel) * size);
 }

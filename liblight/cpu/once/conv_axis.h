@@ -127,8 +127,8 @@ static inline int64_t light_conv_strip_step(const light_conv_strip *s, int64_t i
 }
 
 /* Fills rows [from, to) of images first .. first + images - 1, channels from `channel` on. */
-void light_conv_strip_fill(const light_conv_strip *s, int64_t first, int64_t images, int64_t channel, int64_t from,
-                           int64_t to, void *room);
+void light_conv_strip_fill(const light_conv_strip *s, int64_t first, int64_t images, int64_t channel,
+                           int64_t from, int64_t to, void *room);
 
 /* Memory that the next task reads, to be fetched while this one computes: so many lines a call. */
 typedef struct {
@@ -137,8 +137,8 @@ typedef struct {
 } light_conv_ahead;
 
 /* The `rows` rows after image `first`'s row `row`, where images of the batch of n follow each other, in `calls` calls. */
-static inline light_conv_ahead light_conv_next(const light_conv_strip *s, int64_t first, int64_t row, int64_t rows,
-                                               int64_t n, int64_t calls)
+static inline light_conv_ahead light_conv_next(const light_conv_strip *s, int64_t first, int64_t row,
+                                               int64_t rows, int64_t n, int64_t calls)
 {
     const int64_t size = (int64_t)light_dtype_size(s->dtype), left = (n - first) * s->h - row;
     const char *at = s->data + (first * s->image_step + row * s->row_step) * size;

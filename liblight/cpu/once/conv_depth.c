@@ -34,7 +34,8 @@ static int64_t round_up(int64_t bytes)
 
 static light_conv_axis axis_of(const depth *g, int d, int64_t a)
 {
-    return g->pass == LIGHT_CONV_BACKWARD_DATA ? light_conv_data_axis(g->s, d, a) : light_conv_forward_axis(g->s, d);
+    return g->pass == LIGHT_CONV_BACKWARD_DATA ? light_conv_data_axis(g->s, d, a)
+                                               : light_conv_forward_axis(g->s, d);
 }
 
 /* A row of pixels in real numbers: where it lies, or in `room`. */
@@ -70,22 +71,27 @@ static void run_row(void *context, int64_t index, int rank)
     const depth *g = context;
     const int64_t c = g->s->c, image = index / g->out_h, y = index % g->out_h;
     const bool forward = g->pass == LIGHT_CONV_FORWARD;
-    const int64_t down_classes = forward ? 1 : g->s->stride[0], across_classes = forward ? 1 : g->s->stride[1];
+    const int64_t down_classes = forward ? 1 : g->s->stride[0],
+                  across_classes = forward ? 1 : g->s->stride[1];
     const light_conv_axis v = axis_of(g, 0, y % down_classes);
-    const int64_t u = y / down_classes, first = light_conv_first_tap(&v, u), end = light_conv_end_tap(&v, u, g->in_h);
+    const int64_t u = y / down_classes, first = light_conv_first_tap(&v, u),
+                  end = light_conv_end_tap(&v, u, g->in_h);
     char *room = g->work + (size_t)rank * g->rank_bytes, *sums = room + g->in_room;
     memset(sums, 0, (size_t)(g->out_w * c * g->size));
     for (int64_t t = first; t < end; t++) {
-        const char *in = take_row(g, g->in, image * g->in_h + u * v.stride + v.offset + t * v.spread, g->in_w, room);
+        const char *in =
+            take_row(g, g->in, image * g->in_h + u * v.stride + v.offset + t * v.spread, g->in_w, room);
         for (int64_t b = 0; b < across_classes; b++) {
             const light_conv_axis h = axis_of(g, 1, b);
             const light_conv_depth_row row = row_of(g, &h);
             const int64_t tap = (v.first + t * v.skip) * g->s->kw + h.first;
-            g->kernels->depth_row(g->real, &row, in, g->weights + tap * c * g->size, sums + h.from * c * g->size);
+            g->kernels->depth_row(g->real, &row, in, g->weights + tap * c * g->size,
+                                  sums + h.from * c * g->size);
         }
     }
     const light_conv_pixels p = {.pixels = g->out_w, .channels = c, .from_step = c, .to_step = c};
-    g->kernels->give(g->s->dtype, &p, sums, g->bias, g->accumulate, g->out + index * g->out_w * c * g->in_size);
+    g->kernels->give(g->s->dtype, &p, sums, g->bias, g->accumulate,
+                     g->out + index * g->out_w * c * g->in_size);
 }
 
 /* [channel, tap] to [tap, channel], for a data gradient from the last tap back. */
@@ -121,14 +127,15 @@ static light_status get_memory(depth *g, int64_t weights)
     const int64_t first = round_up(weights);
     g->in_room = (size_t)round_up(g->in_w * g->s->c * g->size);
     g->rank_bytes = g->in_room + (size_t)round_up(g->out_w * g->s->c * g->size);
-    g->weights = light_cpu_scratch(LIGHT_SCRATCH_CONV, (size_t)first + (size_t)light_team_size() * g->rank_bytes);
+    g->weights =
+        light_cpu_scratch(LIGHT_SCRATCH_CONV, (size_t)first + (size_t)light_team_size() * g->rank_bytes);
     if (!g->weights) return LIGHT_ERR_MEMORY;
     g->work = g->weights + first;
     return LIGHT_OK;
 }
 
-light_status light_conv_depth_gather(light_conv_pass pass, const light_conv_shape *s, const void *in, const void *w,
-                                     const void *bias, void *out, bool accumulate)
+light_status light_conv_depth_gather(light_conv_pass pass, const light_conv_shape *s, const void *in,
+                                     const void *w, const void *bias, void *out, bool accumulate)
 {
     depth g = begin(pass, s, accumulate);
     const int64_t taps = s->kh * s->kw, rows = s->n * g.out_h;
@@ -155,8 +162,8 @@ static void run_piece(void *context, int64_t index, int rank)
         const char *gy = take_row(g, g->gy, i, h.count, room + g->in_room);
         for (int64_t t = light_conv_first_tap(&v, u); t < light_conv_end_tap(&v, u, g->in_h); t++) {
             const int64_t y = u * v.stride + v.offset + t * v.spread;
-            g->kernels->depth_weights(g->real, &row, take_row(g, g->in, image * g->in_h + y, g->in_w, room), gy,
-                                      to + t * tap_row);
+            g->kernels->depth_weights(g->real, &row, take_row(g, g->in, image * g->in_h + y, g->in_w, room),
+                                      gy, to + t * tap_row);
         }
     }
 }
@@ -172,6 +179,7 @@ light_status light_conv_depth_weights(const light_conv_shape *s, const void *gy,
     const int64_t room = g.pieces * sums * g.size;
     LIGHT_TRY(get_memory(&g, room + sums * g.size));
     light_team_each(s->n * s->oh * s->ow * sums > 65536, g.pieces, run_piece, &g);
-    g.kernels->sum_pieces(g.real, taps, s->c, g.pieces, sums, g.weights, g.weights + room, gw_dtype, accumulate, gw);
+    g.kernels->sum_pieces(g.real, taps, s->c, g.pieces, sums, g.weights, g.weights + room, gw_dtype,
+                          accumulate, gw);
     return LIGHT_OK;
 }

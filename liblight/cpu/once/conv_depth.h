@@ -6,8 +6,8 @@
 #include "cpu/once/conv.h"
 
 /* As light_conv_gather and light_conv_weights. */
-light_status light_conv_depth_gather(light_conv_pass pass, const light_conv_shape *s, const void *in, const void *w,
-                                     const void *bias, void *out, bool accumulate);
+light_status light_conv_depth_gather(light_conv_pass pass, const light_conv_shape *s, const void *in,
+                                     const void *w, const void *bias, void *out, bool accumulate);
 light_status light_conv_depth_weights(const light_conv_shape *s, const void *gy, const void *x, void *gw,
                                       light_dtype gw_dtype, bool accumulate);
 

@@ -17,9 +17,11 @@
 enum {
     STRIP_BYTES = 256 << 10, /* of input, at most, that a task holds */
     PANEL_BYTES = 64 << 10,  /* of finished output */
-    WEIGHT_BYTES = 32 << 10, /* of packed weights that tiles go over before the next taps, where one row of taps is less */
-    EDGES = 8,                /* images side by side from which on tiles stop at the sides, where taps fall away */
-    TASKS = 16,               /* to have, if the rows allow */
+    WEIGHT_BYTES =
+        32
+        << 10,  /* of packed weights that tiles go over before the next taps, where one row of taps is less */
+    EDGES = 8,  /* images side by side from which on tiles stop at the sides, where taps fall away */
+    TASKS = 16, /* to have, if the rows allow */
 };
 
 typedef struct {
@@ -28,10 +30,10 @@ typedef struct {
     const light_gemm_kernels *kernels;
     const light_gemm_family *family;
     light_conv_strip in;
-    int64_t size;           /* bytes of a real number */
-    int64_t taps, ci, co;   /* of a window; channels in and out of a group */
-    int64_t classes[2];     /* outputs with taps in common lie so far apart */
-    int64_t out_h, out_w;   /* of the output image */
+    int64_t size;            /* bytes of a real number */
+    int64_t taps, ci, co;    /* of a window; channels in and out of a group */
+    int64_t classes[2];      /* outputs with taps in common lie so far apart */
+    int64_t out_h, out_w;    /* of the output image */
     int64_t rows, in_stride; /* output rows of a class, at most; input rows from one to the next */
     int64_t top, reach;      /* the first input row that output row 0 needs, and how many */
     int64_t images, chunks, strips, strip;
@@ -53,7 +55,7 @@ typedef struct {
     bool more;             /* the panel holds the sums over the first taps */
     const char *strip, *weights;
     char *room, *panel; /* where outputs go: work memory [row, column, image, width], or */
-    bool in_place; /* their place in the image, */
+    bool in_place;      /* their place in the image, */
     int64_t row, pixel; /* with rows and pixels so many elements apart */
     const char *bias;   /* that tiles in place add with the last taps */
     light_gemm_part *parts;
@@ -62,14 +64,15 @@ typedef struct {
 
 static light_conv_axis axis_of(const gather *g, int d, int64_t a)
 {
-    return g->pass == LIGHT_CONV_FORWARD ? light_conv_forward_axis(g->s, d) : light_conv_data_axis(g->s, d, a);
+    return g->pass == LIGHT_CONV_FORWARD ? light_conv_forward_axis(g->s, d)
+                                         : light_conv_data_axis(g->s, d, a);
 }
 
 /* ---- tiles --------------------------------------------------------------- */
 
 /* The taps [t0, t1) down and [s0, s1) across, as parts of a sum; returns how many there are. */
-static int64_t list_parts(const gather_task *t, int64_t u, int64_t x, const int64_t down[2], const int64_t across[2],
-                          bool merged)
+static int64_t list_parts(const gather_task *t, int64_t u, int64_t x, const int64_t down[2],
+                          const int64_t across[2], bool merged)
 {
     const gather *g = t->g;
     const light_conv_axis *v = &t->down, *h = &t->across;
@@ -152,8 +155,7 @@ static void give_panel(const gather_task *t, int64_t channel, int64_t channels)
     for (int64_t u = t->from; u < t->to; u++)
         for (int64_t i = 0; i < t->images; i++) {
             const int64_t row = (t->first + i) * g->out_h + v->from + u * v->step;
-            g->in.kernels->give(g->s->dtype, &p,
-                                t->panel + ((u - t->from) * t->row + i * t->width) * g->size,
+            g->in.kernels->give(g->s->dtype, &p, t->panel + ((u - t->from) * t->row + i * t->width) * g->size,
                                 g->bias ? g->bias + channel * g->size : NULL, g->accumulate,
                                 g->out + ((row * g->out_w + h->from) * all + channel) * out_size);
         }
@@ -180,7 +182,8 @@ static void sum_class(gather_task *t, int64_t group)
     const gather *g = t->g;
     const int64_t bytes = g->s->kw * g->ci * g->nr * g->size, most = light_conv_max(1, WEIGHT_BYTES / bytes);
     for (int64_t j = 0; j < g->panels; j++) {
-        const int64_t channel = group * g->co + j * g->nr, channels = light_conv_min(g->nr, g->co - j * g->nr);
+        const int64_t channel = group * g->co + j * g->nr,
+                      channels = light_conv_min(g->nr, g->co - j * g->nr);
         t->width = channels > g->family->vl ? g->nr : g->family->vl;
         t->weights = g->weights + (group * g->panels + j) * g->weight_panel * g->size;
         for (int64_t tap = 0; tap == 0 || tap < t->down.taps; tap += most) {
@@ -208,7 +211,8 @@ static void run_task(void *context, int64_t index, int rank)
                      .parts = (light_gemm_part *)(work + g->rank_bytes) - g->taps};
     const int64_t in_to = light_conv_min(g->in.h, top + (to - from - 1) * g->in_stride + g->reach);
     if (t.images == 1)
-        t.next = light_conv_next(&g->in, first, in_to, (to - from) * g->in_stride, g->s->n, g->panels * (to - from));
+        t.next = light_conv_next(&g->in, first, in_to, (to - from) * g->in_stride, g->s->n,
+                                 g->panels * (to - from));
     for (int64_t group = 0; group < g->s->groups; group++) {
         light_conv_strip_fill(&g->in, first, t.images, group * g->ci, t.in_from, in_to, work);
         for (int64_t a = 0; a < g->classes[0]; a++)
@@ -225,8 +229,8 @@ static void run_task(void *context, int64_t index, int rank)
 /* ---- weights ------------------------------------------------------------- */
 
 /* [o, c, tap] to the panel [tap, c, columns of o]. */
-static void pack_forward(const gather *g, int64_t first, int64_t columns, int64_t width, light_gemm_pack_fn *pack,
-                         char *room, char *to)
+static void pack_forward(const gather *g, int64_t first, int64_t columns, int64_t width,
+                         light_gemm_pack_fn *pack, char *room, char *to)
 {
     const int64_t in_size = (int64_t)light_dtype_size(g->s->dtype), row = width * g->size;
     const int64_t most = light_conv_max(1, 256 / g->taps);
@@ -262,7 +266,8 @@ static void pack_panel(void *context, int64_t index, int rank)
                                              [LIGHT_F16] = LIGHT_GEMM_SRC_F16};
     light_gemm_pack_fn *pack = g->kernels->pack_rows[sources[g->s->dtype]];
     const int64_t group = index / g->panels, first = index % g->panels * g->nr;
-    const int64_t columns = light_conv_min(g->nr, g->co - first), width = columns > g->family->vl ? g->nr : g->family->vl;
+    const int64_t columns = light_conv_min(g->nr, g->co - first),
+                  width = columns > g->family->vl ? g->nr : g->family->vl;
     char *room = g->work + (size_t)rank * g->rank_bytes, *to = g->weights + index * g->weight_panel * g->size;
     if (g->pass == LIGHT_CONV_FORWARD)
         pack_forward(g, group * g->co + first, columns, width, pack, room, to);
@@ -320,7 +325,9 @@ static void plan_strips(gather *g)
     const size_t held = (size_t)(((g->strip - 1) * g->in_stride + g->reach) * row) + LIGHT_GEMM_MAX_NR * 8;
     const size_t packing = (size_t)(light_conv_max(256, g->taps) * g->nr * g->size);
     g->room = (light_conv_max(held, packing) + 4095) / 4096 * 4096;
-    g->rank_bytes = (g->room + (size_t)(g->strip * panel) + (size_t)g->taps * sizeof(light_gemm_part) + 4095) / 4096 * 4096;
+    g->rank_bytes =
+        (g->room + (size_t)(g->strip * panel) + (size_t)g->taps * sizeof(light_gemm_part) + 4095) / 4096 *
+        4096;
 }
 
 static light_status prepare(gather *g)
@@ -334,13 +341,20 @@ static light_status prepare(gather *g)
     return LIGHT_OK;
 }
 
-light_status light_conv_gather(light_conv_pass pass, const light_conv_shape *shape, const void *in, const void *w,
-                               const void *bias, void *out, bool accumulate)
+light_status light_conv_gather(light_conv_pass pass, const light_conv_shape *shape, const void *in,
+                               const void *w, const void *bias, void *out, bool accumulate)
 {
     light_conv_shape s = *shape;
     const bool forward = pass == LIGHT_CONV_FORWARD, f64 = s.dtype == LIGHT_F64;
-    gather g = {.pass = pass, .s = &s, .kernels = light_cpu_gemm_kernels(), .bias = bias, .w = w, .out = out,
-                .accumulate = accumulate, .taps = s.kh * s.kw, .size = f64 ? 8 : 4};
+    gather g = {.pass = pass,
+                .s = &s,
+                .kernels = light_cpu_gemm_kernels(),
+                .bias = bias,
+                .w = w,
+                .out = out,
+                .accumulate = accumulate,
+                .taps = s.kh * s.kw,
+                .size = f64 ? 8 : 4};
     g.family = f64 ? &g.kernels->f64 : &g.kernels->f32;
     g.nr = 2 * g.family->vl;
     g.ci = (forward ? s.c : s.o) / s.groups;

@@ -18,8 +18,8 @@ enum {
     STRIP_BYTES = 128 << 10, /* of input, and of output gradients, at most, that a task holds */
     RANGE = 64,              /* channels of a task, where a window has many */
     MOST_PIECES = 8,
-    PIECE_MACS = 1000000,  /* of work in a piece, at least */
-    SUM_BYTES = 24 << 20,  /* of all pieces' sums, at most, beyond two */
+    PIECE_MACS = 1000000, /* of work in a piece, at least */
+    SUM_BYTES = 24 << 20, /* of all pieces' sums, at most, beyond two */
 };
 
 typedef struct {
@@ -53,7 +53,8 @@ typedef struct {
 /* ---- tiles --------------------------------------------------------------- */
 
 /* Inputs [at, at + columns) of the pixels that tap (i, j) meets, against all output channels. */
-static void sum_tile(weights_task *t, int64_t i, int64_t j, int64_t at, int64_t columns, light_gemm_tile *tile)
+static void sum_tile(weights_task *t, int64_t i, int64_t j, int64_t at, int64_t columns,
+                     light_gemm_tile *tile)
 {
     const weights *g = t->g;
     const light_conv_axis *h = &g->across;
@@ -61,9 +62,11 @@ static void sum_tile(weights_task *t, int64_t i, int64_t j, int64_t at, int64_t 
     const int64_t to = g->merged ? h->count : light_conv_end_output(h, j, g->x.w);
     const int64_t first = light_conv_max(t->from, light_conv_first_output(&g->down, i));
     const int64_t end = light_conv_min(t->to, light_conv_end_output(&g->down, i, g->x.h));
-    const int64_t row = light_conv_strip_row(&g->x, t->images), step = light_conv_strip_step(&g->x, t->images);
+    const int64_t row = light_conv_strip_row(&g->x, t->images),
+                  step = light_conv_strip_step(&g->x, t->images);
     const int64_t gy_row = h->count * t->images * g->gy.pixel;
-    const int64_t column = light_conv_strip_column(&g->x, t->images, from * h->stride + h->offset + j * h->spread);
+    const int64_t column =
+        light_conv_strip_column(&g->x, t->images, from * h->stride + h->offset + j * h->spread);
     if (to <= from || end <= first) return;
     tile->part_count = 0;
     for (int64_t u = first; u < end; u++) {
@@ -77,8 +80,9 @@ static void sum_tile(weights_task *t, int64_t i, int64_t j, int64_t at, int64_t 
     for (int64_t p = 0; p < g->panels; p++) {
         const int64_t o = t->group * g->og + p * g->mr, rows = light_conv_min(g->mr, g->og - p * g->mr);
         tile->c = t->sums + ((o * g->taps + i * g->s->kw + j) * g->cg + t->channel + at) * g->size;
-        g->family->row_unit[columns > g->family->vl][rows - 1](
-            (to - from) * t->images, t->gy + p * gy_row * g->strip * g->size, 1, g->gy.pixel, t->x, step, tile);
+        g->family->row_unit[columns > g->family->vl][rows - 1]((to - from) * t->images,
+                                                               t->gy + p * gy_row * g->strip * g->size, 1,
+                                                               g->gy.pixel, t->x, step, tile);
     }
 }
 
@@ -103,7 +107,8 @@ static void fill_gy(const weights_task *t, int64_t first, char *room)
     const int64_t panel = g->strip * g->across.count * t->images * g->gy.pixel * g->size;
     for (int64_t p = 0; p < g->panels; p++) {
         gy.channels = light_conv_min(g->mr, g->og - p * g->mr);
-        light_conv_strip_fill(&gy, first, t->images, t->group * g->og + p * g->mr, t->from, t->to, room + p * panel);
+        light_conv_strip_fill(&gy, first, t->images, t->group * g->og + p * g->mr, t->from, t->to,
+                              room + p * panel);
     }
 }
 
@@ -126,11 +131,14 @@ static void run_images(weights_task *t, int64_t first, char *work)
         for (t->group = 0; t->group < g->s->groups; t->group++) {
             light_conv_strip x = g->x;
             x.channels = t->channels;
-            light_conv_strip_fill(&x, first, t->images, t->group * g->cg + t->channel, t->in_from, in_to, work);
+            light_conv_strip_fill(&x, first, t->images, t->group * g->cg + t->channel, t->in_from, in_to,
+                                  work);
             fill_gy(t, first, work + g->x_room);
             if (t->images == 1) {
-                const int64_t tiles = g->s->kh * (g->merged ? 1 : g->s->kw * light_conv_ceil(t->channels, 2 * g->family->vl));
-                t->next_x = light_conv_next(&g->x, first, in_to, (t->to - t->from) * v->stride, g->s->n, tiles);
+                const int64_t tiles =
+                    g->s->kh * (g->merged ? 1 : g->s->kw * light_conv_ceil(t->channels, 2 * g->family->vl));
+                t->next_x =
+                    light_conv_next(&g->x, first, in_to, (t->to - t->from) * v->stride, g->s->n, tiles);
                 t->next_gy = light_conv_next(&g->gy, first, t->to, t->to - t->from, g->s->n, tiles);
             }
             sum_strip(t);
