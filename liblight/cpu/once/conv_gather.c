@@ -17,11 +17,9 @@
 enum {
     STRIP_BYTES = 256 << 10, /* of input, at most, that a task holds */
     PANEL_BYTES = 64 << 10,  /* of finished output */
-    WEIGHT_BYTES =
-        32
-        << 10,  /* of packed weights that tiles go over before the next taps, where one row of taps is less */
-    EDGES = 8,  /* images side by side from which on tiles stop at the sides, where taps fall away */
-    TASKS = 16, /* to have, if the rows allow */
+    WEIGHT_BYTES = 32 << 10, /* of packed weights that tiles go over before the next rows of taps */
+    EDGES = 8,               /* images side by side from which on tiles stop where taps fall away */
+    TASKS = 16,              /* to have, if the rows allow */
 };
 
 typedef struct {
@@ -31,7 +29,9 @@ typedef struct {
     const light_gemm_family *family;
     light_conv_strip in;
     int64_t size;            /* bytes of a real number */
-    int64_t taps, ci, co;    /* of a window; channels in and out of a group */
+    int64_t groups, ci, co;  /* channels in and out of a group */
+    int64_t kw, taps;        /* of a window: across, and all */
+    int64_t join, block;     /* see fill_lanes */
     int64_t classes[2];      /* outputs with taps in common lie so far apart */
     int64_t out_h, out_w;    /* of the output image */
     int64_t rows, in_stride; /* output rows of a class, at most; input rows from one to the next */
@@ -64,8 +64,13 @@ typedef struct {
 
 static light_conv_axis axis_of(const gather *g, int d, int64_t a)
 {
-    return g->pass == LIGHT_CONV_FORWARD ? light_conv_forward_axis(g->s, d)
-                                         : light_conv_data_axis(g->s, d, a);
+    light_conv_axis x =
+        g->pass == LIGHT_CONV_FORWARD ? light_conv_forward_axis(g->s, d) : light_conv_data_axis(g->s, d, a);
+    if (d == 0 || g->block == 1) return x;
+    x.taps += (g->block - 1) * x.stride;
+    x.stride *= g->block;
+    x.count /= g->block;
+    return x;
 }
 
 /* ---- tiles --------------------------------------------------------------- */
@@ -82,7 +87,7 @@ static int64_t list_parts(const gather_task *t, int64_t u, int64_t x, const int6
         const int64_t at = (u * v->stride + v->offset + i * v->spread - t->in_from) * row;
         for (int64_t j = across[0]; j < (merged ? across[0] + 1 : across[1]); j++) {
             const int64_t column = x * h->stride + h->offset + j * h->spread;
-            const int64_t tap = (v->first + i * v->skip) * g->s->kw + h->first + j * h->skip;
+            const int64_t tap = (v->first + i * v->skip) * g->kw + h->first + j * h->skip;
             t->parts[n++] = (light_gemm_part){at + light_conv_strip_column(&g->in, t->images, column),
                                               tap * g->ci * t->width};
         }
@@ -147,7 +152,7 @@ static void give_panel(const gather_task *t, int64_t channel, int64_t channels)
 {
     const gather *g = t->g;
     const light_conv_axis *v = &t->down, *h = &t->across;
-    const int64_t all = g->co * g->s->groups, out_size = (int64_t)light_dtype_size(g->s->dtype);
+    const int64_t all = g->co * g->groups, out_size = (int64_t)light_dtype_size(g->s->dtype);
     const light_conv_pixels p = {.pixels = h->count,
                                  .channels = channels,
                                  .from_step = t->images * t->width,
@@ -165,7 +170,7 @@ static void give_panel(const gather_task *t, int64_t channel, int64_t channels)
 static void aim(gather_task *t, int64_t channel, int64_t channels, bool last)
 {
     const gather *g = t->g;
-    const int64_t all = g->co * g->s->groups;
+    const int64_t all = g->co * g->groups;
     t->in_place = t->images == 1 && channels == t->width && light_dtype_size(g->s->dtype) == (size_t)g->size;
     t->pixel = t->in_place ? t->across.step * all : t->width;
     t->row = t->in_place ? t->down.step * g->out_w * all : t->across.count * t->images * t->width;
@@ -180,7 +185,7 @@ static void aim(gather_task *t, int64_t channel, int64_t channels, bool last)
 static void sum_class(gather_task *t, int64_t group)
 {
     const gather *g = t->g;
-    const int64_t bytes = g->s->kw * g->ci * g->nr * g->size, most = light_conv_max(1, WEIGHT_BYTES / bytes);
+    const int64_t bytes = g->kw * g->ci * g->nr * g->size, most = light_conv_max(1, WEIGHT_BYTES / bytes);
     for (int64_t j = 0; j < g->panels; j++) {
         const int64_t channel = group * g->co + j * g->nr,
                       channels = light_conv_min(g->nr, g->co - j * g->nr);
@@ -213,7 +218,7 @@ static void run_task(void *context, int64_t index, int rank)
     if (t.images == 1)
         t.next = light_conv_next(&g->in, first, in_to, (to - from) * g->in_stride, g->s->n,
                                  g->panels * (to - from));
-    for (int64_t group = 0; group < g->s->groups; group++) {
+    for (int64_t group = 0; group < g->groups; group++) {
         light_conv_strip_fill(&g->in, first, t.images, group * g->ci, t.in_from, in_to, work);
         for (int64_t a = 0; a < g->classes[0]; a++)
             for (int64_t b = 0; b < g->classes[1]; b++) {
@@ -228,32 +233,52 @@ static void run_task(void *context, int64_t index, int rank)
 
 /* ---- weights ------------------------------------------------------------- */
 
-/* [o, c, tap] to the panel [tap, c, columns of o]. */
-static void pack_forward(const gather *g, int64_t first, int64_t columns, int64_t width,
-                         light_gemm_pack_fn *pack, char *room, char *to)
+/* Where packed weights come from and go to: a panel [tap, channel in, column]. */
+typedef struct {
+    const gather *g;
+    light_gemm_pack_fn *pack;
+    int64_t group, first, columns, width; /* of weights: before groups were joined and pixels put together */
+    int64_t ci, co, taps;
+    char *room, *panel;
+} packing;
+
+/* One row of weights: those of a tap and a channel, for the columns from `column` on. */
+static void place(const packing *p, int64_t tap, int64_t channel, int64_t column, const char *from)
 {
-    const int64_t in_size = (int64_t)light_dtype_size(g->s->dtype), row = width * g->size;
-    const int64_t most = light_conv_max(1, 256 / g->taps);
-    for (int64_t c = 0; c < g->ci; c += most) {
-        const int64_t count = light_conv_min(most, g->ci - c);
-        pack(room, width, columns, g->w + (first * g->ci + c) * g->taps * in_size, g->ci * g->taps,
-             count * g->taps);
-        for (int64_t i = 0; i < count; i++)
-            for (int64_t t = 0; t < g->taps; t++)
-                memcpy(to + (t * g->ci + c + i) * row, room + (i * g->taps + t) * row, (size_t)row);
+    const gather *g = p->g;
+    const int64_t kw = g->s->kw, step = g->pass == LIGHT_CONV_FORWARD ? g->s->stride[1] : 1;
+    for (int64_t b = 0; b < g->block; b++) {
+        const int64_t to = (tap / kw * g->kw + tap % kw + b * step) * g->ci + channel;
+        memcpy(p->panel + (to * p->width + column + b * p->co) * g->size, from,
+               (size_t)(p->columns * g->size));
     }
 }
 
-/* [o, c, tap] to the panel [tap from the last one back, o, columns of c]. */
-static void pack_turned(const gather *g, int64_t group, int64_t first, int64_t columns, int64_t width,
-                        light_gemm_pack_fn *pack, char *room, char *to)
+static void pack_forward(const packing *p, int64_t column)
 {
-    const int64_t in_size = (int64_t)light_dtype_size(g->s->dtype), row = width * g->size;
-    for (int64_t o = 0; o < g->ci; o++) {
-        pack(room, width, columns, g->w + ((group * g->ci + o) * g->co + first) * g->taps * in_size, g->taps,
-             g->taps);
-        for (int64_t t = 0; t < g->taps; t++)
-            memcpy(to + ((g->taps - 1 - t) * g->ci + o) * row, room + t * row, (size_t)row);
+    const gather *g = p->g;
+    const int64_t in_size = (int64_t)light_dtype_size(g->s->dtype), row = p->width * g->size;
+    const int64_t most = light_conv_max(1, 256 / p->taps), channel = column / p->co * p->ci;
+    for (int64_t c = 0; c < p->ci; c += most) {
+        const int64_t count = light_conv_min(most, p->ci - c), o = p->group * p->co + p->first;
+        p->pack(p->room, p->width, p->columns, g->w + (o * p->ci + c) * p->taps * in_size, p->ci * p->taps,
+                count * p->taps);
+        for (int64_t i = 0; i < count * p->taps; i++)
+            place(p, i % p->taps, channel + c + i / p->taps, column, p->room + i * row);
+    }
+}
+
+/* From the last tap back, with the channels in and out exchanged. */
+static void pack_turned(const packing *p, int64_t column)
+{
+    const gather *g = p->g;
+    const int64_t in_size = (int64_t)light_dtype_size(g->s->dtype), row = p->width * g->size;
+    const int64_t channel = column / p->co * p->ci;
+    for (int64_t o = 0; o < p->ci; o++) {
+        const int64_t from = (p->group * p->ci + o) * p->co + p->first;
+        p->pack(p->room, p->width, p->columns, g->w + from * p->taps * in_size, p->taps, p->taps);
+        for (int64_t t = 0; t < p->taps; t++)
+            place(p, p->taps - 1 - t, channel + o, column, p->room + t * row);
     }
 }
 
@@ -264,15 +289,25 @@ static void pack_panel(void *context, int64_t index, int rank)
                                              [LIGHT_F64] = LIGHT_GEMM_SRC_F64,
                                              [LIGHT_BF16] = LIGHT_GEMM_SRC_BF16,
                                              [LIGHT_F16] = LIGHT_GEMM_SRC_F16};
-    light_gemm_pack_fn *pack = g->kernels->pack_rows[sources[g->s->dtype]];
-    const int64_t group = index / g->panels, first = index % g->panels * g->nr;
-    const int64_t columns = light_conv_min(g->nr, g->co - first),
-                  width = columns > g->family->vl ? g->nr : g->family->vl;
-    char *room = g->work + (size_t)rank * g->rank_bytes, *to = g->weights + index * g->weight_panel * g->size;
-    if (g->pass == LIGHT_CONV_FORWARD)
-        pack_forward(g, group * g->co + first, columns, width, pack, room, to);
-    else
-        pack_turned(g, group, first, columns, width, pack, room, to);
+    const int64_t columns = light_conv_min(g->nr, g->co - index % g->panels * g->nr);
+    packing p = {.g = g,
+                 .pack = g->kernels->pack_rows[sources[g->s->dtype]],
+                 .first = index % g->panels * g->nr,
+                 .width = columns > g->family->vl ? g->nr : g->family->vl,
+                 .ci = g->ci / g->join,
+                 .co = g->co / (g->join * g->block),
+                 .taps = g->s->kh * g->s->kw,
+                 .room = g->work + (size_t)rank * g->rank_bytes,
+                 .panel = g->weights + index * g->weight_panel * g->size};
+    p.columns = light_conv_min(columns, p.co);
+    memset(p.panel, 0, (size_t)(g->weight_panel / g->nr * p.width * g->size));
+    for (int64_t j = 0; j < g->join; j++) {
+        p.group = index / g->panels * g->join + j;
+        if (g->pass == LIGHT_CONV_FORWARD)
+            pack_forward(&p, j * p.co);
+        else
+            pack_turned(&p, j * p.co);
+    }
 }
 
 /* ---- the plan ------------------------------------------------------------ */
@@ -305,6 +340,26 @@ static void span(const gather *g, int d, int64_t *first, int64_t *reach, int64_t
     *reach = low <= high ? high - low + 1 : 1;
 }
 
+/* Few output channels leave lanes of a vector idle. Groups are joined to one, with weights of 0 between them, as long as
+ * one vector holds their outputs; or pixels side by side are taken for one of more channels, whose window is wider. */
+static void fill_lanes(gather *g, const light_conv_shape *s)
+{
+    const bool forward = g->pass == LIGHT_CONV_FORWARD;
+    const int64_t step = forward ? s->stride[1] : 1, columns = forward ? s->ow : s->w, lanes = g->family->vl;
+    for (int64_t n = 2; n <= s->groups && n * g->co <= lanes; n++)
+        if (s->groups % n == 0) g->join = n;
+    g->groups = s->groups / g->join;
+    g->ci *= g->join, g->co *= g->join;
+    if (s->groups > 1 || s->dilation[1] > 1 || (!forward && s->stride[1] > 1)) return;
+    int64_t best = 1;
+    for (int64_t n = 2; n * g->co <= lanes; n++)
+        if (columns % n == 0 && (s->kw + (n - 1) * step) * best < (s->kw + (best - 1) * step) * n) best = n;
+    g->block = best;
+    g->co *= best;
+    g->out_w /= best;
+    g->kw += (best - 1) * step;
+}
+
 static void plan_strips(gather *g)
 {
     const light_conv_shape *s = g->s;
@@ -323,7 +378,7 @@ static void plan_strips(gather *g)
     g->strip = light_conv_ceil(g->rows, g->strips);
     g->strips = light_conv_ceil(g->rows, g->strip);
     const size_t held = (size_t)(((g->strip - 1) * g->in_stride + g->reach) * row) + LIGHT_GEMM_MAX_NR * 8;
-    const size_t packing = (size_t)(light_conv_max(256, g->taps) * g->nr * g->size);
+    const size_t packing = (size_t)(light_conv_max(256, s->kh * s->kw) * g->nr * g->size);
     g->room = (light_conv_max(held, packing) + 4095) / 4096 * 4096;
     g->rank_bytes =
         (g->room + (size_t)(g->strip * panel) + (size_t)g->taps * sizeof(light_gemm_part) + 4095) / 4096 *
@@ -334,10 +389,16 @@ static light_status prepare(gather *g)
 {
     g->panels = light_conv_ceil(g->co, g->nr);
     g->weight_panel = g->taps * g->ci * g->nr;
-    const size_t weights = (size_t)(g->s->groups * g->panels * g->weight_panel * g->size);
-    g->weights = light_cpu_scratch(LIGHT_SCRATCH_CONV, weights + (size_t)light_team_size() * g->rank_bytes);
+    const size_t weights = (size_t)(g->groups * g->panels * g->weight_panel * g->size);
+    const int64_t one = g->co / g->block * g->size,
+                  bias = g->block > 1 ? light_conv_ceil(g->co * g->size, 64) * 64 : 0;
+    g->weights = light_cpu_scratch(LIGHT_SCRATCH_CONV,
+                                   weights + (size_t)bias + (size_t)light_team_size() * g->rank_bytes);
     if (!g->weights) return LIGHT_ERR_MEMORY;
-    g->work = g->weights + weights;
+    g->work = g->weights + weights + bias;
+    for (int64_t b = 0; g->bias && g->block > 1 && b < g->block; b++)
+        memcpy(g->weights + weights + b * one, g->bias, (size_t)one);
+    if (g->bias && g->block > 1) g->bias = g->weights + weights;
     return LIGHT_OK;
 }
 
@@ -353,7 +414,9 @@ light_status light_conv_gather(light_conv_pass pass, const light_conv_shape *sha
                 .w = w,
                 .out = out,
                 .accumulate = accumulate,
-                .taps = s.kh * s.kw,
+                .kw = s.kw,
+                .join = 1,
+                .block = 1,
                 .size = f64 ? 8 : 4};
     g.family = f64 ? &g.kernels->f64 : &g.kernels->f32;
     g.nr = 2 * g.family->vl;
@@ -361,25 +424,29 @@ light_status light_conv_gather(light_conv_pass pass, const light_conv_shape *sha
     g.co = (forward ? s.o : s.c) / s.groups;
     g.out_h = forward ? s.oh : s.h, g.out_w = forward ? s.ow : s.w;
     const int64_t all = g.ci * s.groups;
-    g.in = (light_conv_strip){.kernels = light_cpu_conv_kernels(),
-                              .dtype = s.dtype,
-                              .data = in,
-                              .h = forward ? s.h : s.oh,
-                              .w = forward ? s.w : s.ow,
-                              .pixel_step = all,
-                              .channels = g.ci,
-                              .pixel = g.ci * g.size % 2048 ? g.ci : g.ci + 16};
+    g.in = (light_conv_strip){
+        .kernels = light_cpu_conv_kernels(),
+        .dtype = s.dtype,
+        .data = in,
+        .h = forward ? s.h : s.oh,
+        .w = forward ? s.w : s.ow,
+        .pixel_step = all,
+    };
     g.in.row_step = g.in.w * all;
     g.in.image_step = g.in.h * g.in.row_step;
     skip_pixels(&g, &s);
+    fill_lanes(&g, &s);
+    g.taps = s.kh * g.kw;
+    g.in.channels = g.ci;
+    g.in.pixel = g.ci * g.size % 2048 ? g.ci : g.ci + 16;
     for (int d = 0; d < 2; d++) g.classes[d] = forward ? 1 : s.stride[d];
     g.in_stride = forward ? s.stride[0] : 1;
-    g.in.phases = forward ? s.stride[1] : 1;
+    g.in.phases = (forward ? s.stride[1] : 1) * g.block;
     if (s.n * g.out_h * g.out_w * g.co == 0) return LIGHT_OK;
     plan_strips(&g);
     LIGHT_TRY(prepare(&g));
     const int64_t work = s.n * s.oh * s.ow * s.o * (s.c / s.groups) * g.taps;
-    light_team_each(s.o * (s.c / s.groups) * g.taps > 65536, s.groups * g.panels, pack_panel, &g);
+    light_team_each(s.o * (s.c / s.groups) * g.taps > 65536, g.groups * g.panels, pack_panel, &g);
     light_team_each(work > 65536, g.chunks * g.strips, run_task, &g);
     return LIGHT_OK;
 }
