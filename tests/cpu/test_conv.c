@@ -271,6 +271,7 @@ static void test_windows_apart(void **state)
     check_all(shape(1, 3, 12, 4, 3, 2, 3, 3, 1));
     check_all(shape(1, 2, 13, 3, 3, 1, 7, 6, 1)); /* a window larger than the image */
     check_all(shape(1, 2, 17, 3, 3, 4, 6, 6, 1));
+    check_all(shape(2, 2, 5, 3, 3, 90, 100, 100, 1));
 }
 
 static void test_groups(void **state)

@@ -360,6 +360,34 @@ static void fill_lanes(gather *g, const light_conv_shape *s)
     g->kw += (best - 1) * step;
 }
 
+static void describe_input(gather *g, const light_conv_shape *s, const void *in)
+{
+    const bool forward = g->pass == LIGHT_CONV_FORWARD;
+    const int64_t h = forward ? s->h : s->oh, w = forward ? s->w : s->ow, all = forward ? s->c : s->o;
+    g->in = (light_conv_strip){.kernels = light_cpu_conv_kernels(),
+                               .dtype = s->dtype,
+                               .data = in,
+                               .h = h,
+                               .w = w,
+                               .pixel_step = all,
+                               .row_step = w * all,
+                               .image_step = h * w * all};
+}
+
+/* Classes, strides and pixels, once it is clear what a group and an output are. */
+static void describe_windows(gather *g, const light_conv_shape *s)
+{
+    const bool forward = g->pass == LIGHT_CONV_FORWARD;
+    g->taps = s->kh * g->kw;
+    g->classes[0] = forward ? 1 : light_conv_min(s->stride[0], s->h);
+    g->classes[1] = forward ? 1 : light_conv_min(s->stride[1], s->w);
+    g->in_stride = forward ? s->stride[0] : 1;
+    g->in.phases = (forward ? s->stride[1] : 1) * g->block;
+    g->in.channels = g->ci;
+    g->in.pixel =
+        g->ci * g->size % 2048 ? g->ci : g->ci + 16; /* rows of a tile in different sets of the cache */
+}
+
 static void plan_strips(gather *g)
 {
     const light_conv_shape *s = g->s;
@@ -377,12 +405,12 @@ static void plan_strips(gather *g)
     if (g->strips * g->chunks < TASKS) g->strips = light_conv_min(g->rows, light_conv_ceil(TASKS, g->chunks));
     g->strip = light_conv_ceil(g->rows, g->strips);
     g->strips = light_conv_ceil(g->rows, g->strip);
-    const size_t held = (size_t)(((g->strip - 1) * g->in_stride + g->reach) * row) + LIGHT_GEMM_MAX_NR * 8;
+    const int64_t rows = light_conv_min((g->strip - 1) * g->in_stride + g->reach, g->in.h);
+    const size_t held = (size_t)(rows * row) + LIGHT_GEMM_MAX_NR * 8;
     const size_t packing = (size_t)(light_conv_max(256, s->kh * s->kw) * g->nr * g->size);
     g->room = (light_conv_max(held, packing) + 4095) / 4096 * 4096;
-    g->rank_bytes =
-        (g->room + (size_t)(g->strip * panel) + (size_t)g->taps * sizeof(light_gemm_part) + 4095) / 4096 *
-        4096;
+    const size_t parts = (size_t)g->taps * sizeof(light_gemm_part);
+    g->rank_bytes = (g->room + (size_t)(g->strip * panel) + parts + 4095) / 4096 * 4096;
 }
 
 static light_status prepare(gather *g)
@@ -423,25 +451,10 @@ light_status light_conv_gather(light_conv_pass pass, const light_conv_shape *sha
     g.ci = (forward ? s.c : s.o) / s.groups;
     g.co = (forward ? s.o : s.c) / s.groups;
     g.out_h = forward ? s.oh : s.h, g.out_w = forward ? s.ow : s.w;
-    const int64_t all = g.ci * s.groups;
-    g.in = (light_conv_strip){
-        .kernels = light_cpu_conv_kernels(),
-        .dtype = s.dtype,
-        .data = in,
-        .h = forward ? s.h : s.oh,
-        .w = forward ? s.w : s.ow,
-        .pixel_step = all,
-    };
-    g.in.row_step = g.in.w * all;
-    g.in.image_step = g.in.h * g.in.row_step;
+    describe_input(&g, &s, in);
     skip_pixels(&g, &s);
     fill_lanes(&g, &s);
-    g.taps = s.kh * g.kw;
-    g.in.channels = g.ci;
-    g.in.pixel = g.ci * g.size % 2048 ? g.ci : g.ci + 16;
-    for (int d = 0; d < 2; d++) g.classes[d] = forward ? 1 : s.stride[d];
-    g.in_stride = forward ? s.stride[0] : 1;
-    g.in.phases = (forward ? s.stride[1] : 1) * g.block;
+    describe_windows(&g, &s);
     if (s.n * g.out_h * g.out_w * g.co == 0) return LIGHT_OK;
     plan_strips(&g);
     LIGHT_TRY(prepare(&g));

@@ -200,7 +200,8 @@ static void plan_memory(weights *g)
     const int64_t fit = light_conv_min((STRIP_BYTES / row - g->reach) / v->stride + 1, STRIP_BYTES / gy_row);
     g->strip = light_conv_min(light_conv_max(fit, 1), v->count);
     g->strip = light_conv_ceil(v->count, light_conv_ceil(v->count, g->strip));
-    const int64_t x_bytes = ((g->strip - 1) * v->stride + g->reach) * row + LIGHT_GEMM_MAX_NR * 8;
+    const int64_t rows = light_conv_min((g->strip - 1) * v->stride + g->reach, g->x.h);
+    const int64_t x_bytes = rows * row + LIGHT_GEMM_MAX_NR * 8;
     g->x_room = (size_t)light_conv_ceil(light_conv_max(x_bytes, g->taps * g->cg * g->size), 4096) * 4096;
     g->gy_room = (size_t)light_conv_ceil(gy_row * g->strip, 64) * 64;
     g->rank_bytes =
