@@ -7,10 +7,8 @@
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
-#endif
 
-#if defined(__AVX512F__)
-/* For f32 here by hand: the compiler's loops are slow over a few channels. */
+/* By hand, since the compiler's loops are slow over a few channels. */
 static inline __mmask16 first(int64_t n)
 {
     return n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1);

@@ -15,8 +15,7 @@ typedef struct {
 
 /* What a tile sums over, and what happens to it then, in this order: times alpha, plus C, plus bias. */
 typedef struct {
-    const light_gemm_part
-        *parts; /* each k deep, one chain of additions over all of them; none: the whole from A and B on */
+    const light_gemm_part *parts; /* each k deep; without any the sum begins at A and B */
     int64_t part_count;
     void *c;
     int64_t ldc;
@@ -26,8 +25,9 @@ typedef struct {
     int accumulate; /* read C first */
 } light_gemm_tile;
 
-/* C tile (rows x cols) = A (rows x k) times B (k x NR), summed over the parts. The function knows its number of rows; an element of A
- * is at a[i * rs + p * cs], a row of B at b + p * ldb (in elements, always NR readable). */
+/* C tile (rows x cols) = A (rows x k) times B (k x NR), summed over the parts in one chain. The function knows its
+ * number of rows; an element of A is at a[i * rs + p * cs], a row of B at b + p * ldb (in elements, always NR
+ * readable). */
 typedef void light_gemm_tile_fn(int64_t k, const void *a, int64_t rs, int64_t cs, const void *b, int64_t ldb,
                                 const light_gemm_tile *tile);
 

@@ -75,7 +75,7 @@ static light_conv_axis axis_of(const gather *g, int d, int64_t a)
 
 /* ---- tiles --------------------------------------------------------------- */
 
-/* The taps [t0, t1) down and [s0, s1) across, as parts of a sum; returns how many there are. */
+/* The taps `down` and `across` (from the first up to the second) as parts of a sum; returns how many there are. */
 static int64_t list_parts(const gather_task *t, int64_t u, int64_t x, const int64_t down[2],
                           const int64_t across[2], bool merged)
 {
