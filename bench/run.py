@@ -189,7 +189,7 @@ def light_versions(build):
         path = os.path.join(build, "bench", program)
         if os.access(path, os.X_OK):
             listed = subprocess.run(["ldd", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-            for name in ("dnnl", "openblas", "xsmm", "gomp", "omp"):
+            for name in ("openblas", "xsmm", "gomp", "omp"):
                 match = re.search(rf"lib{name}\S*\.so\S* => (\S+)", listed)
                 if match:
                     found[name] = os.path.basename(os.path.realpath(match.group(1)))

@@ -41,7 +41,6 @@ if(NOT PKG_CONFIG_FOUND)
   light_missing("pkg-config" pkg-config)
 endif()
 
-light_dependency(oneDNN libdnnl-dev dnnl.h dnnl)
 light_dependency(libyaml libyaml-dev yaml.h yaml)
 light_dependency(jansson libjansson-dev jansson.h jansson)
 light_dependency(zlib zlib1g-dev zlib.h z)
@@ -73,7 +72,7 @@ add_library(light_dep_hdf5 INTERFACE)
 target_include_directories(light_dep_hdf5 SYSTEM INTERFACE ${LIGHT_HDF5_INCLUDE_DIRS})
 target_link_libraries(light_dep_hdf5 INTERFACE ${LIGHT_HDF5_LINK_LIBRARIES})
 
-message(STATUS "light: oneDNN, HDF5 ${LIGHT_HDF5_VERSION}, libyaml, jansson, zlib, libpng, libjpeg found")
+message(STATUS "light: HDF5 ${LIGHT_HDF5_VERSION}, libyaml, jansson, zlib, libpng, libjpeg found")
 
 # Optional parts. Each is used by sources of its own: strategies/*mpi*.c, strategies/*nccl*.c and the folder cuda/.
 set(light_log_level_before "${CMAKE_MESSAGE_LOG_LEVEL}")

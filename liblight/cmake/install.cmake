@@ -13,7 +13,7 @@ install(EXPORT light_targets FILE light-targets.cmake NAMESPACE light:: DESTINAT
 
 # A static library leaves its dependencies to whoever links it; a shared one carries them.
 set(light_private_libs "${LIGHT_HDF5_LINK_LIBRARIES}")
-foreach(name oneDNN libyaml jansson zlib libpng libjpeg)
+foreach(name libyaml jansson zlib libpng libjpeg)
   list(APPEND light_private_libs "${LIGHT_${name}_LIBRARY}")
 endforeach()
 list(APPEND light_private_libs ${OpenMP_C_LIBRARIES} ${CMAKE_THREAD_LIBS_INIT} m ${CMAKE_DL_LIBS})

@@ -25,7 +25,7 @@ target_include_directories(light_internal_flags INTERFACE
 target_compile_definitions(light_internal_flags INTERFACE LIGHT_BUILDING LIGHT_VERSION_TEXT="${PROJECT_VERSION}"
   LIGHT_PLUGIN_DIR="${CMAKE_INSTALL_FULL_LIBDIR}")
 target_link_libraries(light_internal_flags INTERFACE light_build_flags
-  light_dep_oneDNN light_dep_hdf5 light_dep_libyaml light_dep_jansson light_dep_zlib light_dep_libpng
+  light_dep_hdf5 light_dep_libyaml light_dep_jansson light_dep_zlib light_dep_libpng
   light_dep_libjpeg m ${CMAKE_DL_LIBS})
 
 file(GLOB light_sources CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
@@ -79,7 +79,7 @@ if(light_kernel_sources)
   endforeach()
 endif()
 
-set(light_link_libraries light_build_flags light_dep_oneDNN light_dep_hdf5 light_dep_libyaml light_dep_jansson
+set(light_link_libraries light_build_flags light_dep_hdf5 light_dep_libyaml light_dep_jansson
   light_dep_zlib light_dep_libpng light_dep_libjpeg ${light_mpi_library} m ${CMAKE_DL_LIBS})
 
 # What users link: shared by default, static with -DBUILD_SHARED_LIBS=OFF.

@@ -8,8 +8,15 @@
 
 enum { LIGHT_GEMM_MAX_MR = 14, LIGHT_GEMM_MAX_NR = 32 };
 
-/* What happens to a finished tile, in this order: times alpha, plus C, plus bias. */
+/* Where a part of the sum begins in A and B, in elements. */
 typedef struct {
+    int64_t a, b;
+} light_gemm_part;
+
+/* What a tile sums over, and what happens to it then, in this order: times alpha, plus C, plus bias. */
+typedef struct {
+    const light_gemm_part *parts; /* each k deep; without any the sum begins at A and B */
+    int64_t part_count;
     void *c;
     int64_t ldc;
     int64_t cols;     /* valid columns of the tile */
@@ -18,8 +25,9 @@ typedef struct {
     int accumulate; /* read C first */
 } light_gemm_tile;
 
-/* C tile (rows x cols) = A (rows x k) times B (k x NR). The function knows its number of rows; an element of A
- * is at a[i * rs + p * cs], a row of B at b + p * ldb (in elements, always NR readable). */
+/* C tile (rows x cols) = A (rows x k) times B (k x NR), summed over the parts in one chain. The function knows its
+ * number of rows; an element of A is at a[i * rs + p * cs], a row of B at b + p * ldb (in elements, always NR
+ * readable). */
 typedef void light_gemm_tile_fn(int64_t k, const void *a, int64_t rs, int64_t cs, const void *b, int64_t ldb,
                                 const light_gemm_tile *tile);
 
@@ -54,7 +62,7 @@ typedef struct {
     bool accumulate;
 } light_gemm_dots;
 
-typedef struct {
+typedef struct light_gemm_kernels {
     light_gemm_family f32, f64, bf16; /* bf16.mr == 0: not on this instruction set */
     light_gemm_pack_fn *pack_cols[5]; /* source element (j, p) at src[p * ld + j] */
     light_gemm_pack_fn *pack_rows[5]; /* source element (j, p) at src[j * ld + p] */

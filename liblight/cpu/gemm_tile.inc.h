@@ -11,17 +11,17 @@
 
 static ATTR void NAME(finish)(const T *acc, int64_t lda, int rows, const light_gemm_tile *t)
 {
-    const T *bias = t->bias;
+    const T *restrict bias = t->bias;
     const T alpha = (T)t->alpha;
     for (int i = 0; i < rows; i++) {
-        T *c = (T *)t->c + i * t->ldc;
-        const T *x = acc + i * lda;
-        for (int64_t j = 0; j < t->cols; j++) {
-            T v = x[j] * alpha;
-            if (t->accumulate) v += c[j];
-            if (bias) v += bias[j];
-            c[j] = v;
-        }
+        T *restrict c = (T *)t->c + i * t->ldc;
+        const T *restrict x = acc + i * lda;
+        if (t->accumulate)
+            for (int64_t j = 0; j < t->cols; j++) c[j] = x[j] * alpha + c[j];
+        else
+            for (int64_t j = 0; j < t->cols; j++) c[j] = x[j] * alpha;
+        if (bias)
+            for (int64_t j = 0; j < t->cols; j++) c[j] += bias[j];
     }
 }
 
@@ -88,13 +88,17 @@ static ATTR void NAME(finish)(const T *acc, int64_t lda, int rows, const light_g
                                                 const void *vb, int64_t ldb, const light_gemm_tile *t)       \
     {                                                                                                        \
         const TA *a = va, *b = vb;                                                                           \
+        const light_gemm_part *part = t->parts, *last = part + t->part_count;                                \
         DO_##ROWS(DECLARE_##NV)(void) rs, (void)cs;                                                          \
-        POINTERS                                                                                             \
         const T *f = t->c;                                                                                   \
         DO_##ROWS(FETCH_##NV)(void) f;                                                                       \
-        for (int64_t p = 0; p < k; p++) {                                                                    \
-            LOAD_B_##NV DO_##ROWS(STEP_##NV) ADVANCE b += ldb;                                               \
-        }                                                                                                    \
+        do {                                                                                                 \
+            if (part != last) a = (const TA *)va + part->a, b = (const TA *)vb + part->b, part++;            \
+            POINTERS                                                                                         \
+            for (int64_t p = 0; p < k; p++) {                                                                \
+                LOAD_B_##NV DO_##ROWS(STEP_##NV) ADVANCE b += ldb;                                           \
+            }                                                                                                \
+        } while (part != last);                                                                              \
         if (t->cols == (NV)*VL && t->alpha == 1 && !t->bias) {                                               \
             T *c = t->c;                                                                                     \
             const int64_t ldc = t->ldc;                                                                      \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Convolutions of the CPU backend against sums in double: all passes, dtypes and both implementations. */
+/* Convolutions of the CPU backend against sums in double: all passes, dtypes and tiles. */
 #include "cpu/once/conv.h"
 #include "cpu/once/gemm.h"
 #include "cpu/once/team.h"
@@ -197,7 +197,7 @@ static void check(light_conv_shape s, light_dtype dtype, light_conv_pass pass, b
     reference(&s, pass, p.x.value, p.w.value, p.y.value, sums, sizes);
     run(&p, pass, bias, accumulate);
     decode(out);
-    /* Transformed or chunked sums may lose a little more than a plain one; 16 bits round once (twice when adding). */
+    /* Sums in parts may lose a little more than a plain one; 16 bits round once (twice when adding). */
     const double eps = dtype == LIGHT_F64 ? 0x1p-52 : 0x1p-23;
     for (int64_t i = 0; i < out->count; i++) {
         double want = sums[i] + (bias ? p.bias.value[i % s.o] : 0);
@@ -220,71 +220,101 @@ static void check(light_conv_shape s, light_dtype dtype, light_conv_pass pass, b
 
 static const light_dtype dtypes[] = {LIGHT_F32, LIGHT_F64, LIGHT_BF16, LIGHT_F16};
 
+/* With the tiles of every instruction set: their sizes decide how the work is cut. */
 static void check_all(light_conv_shape s)
 {
-    for (int d = 0; d < 4; d++)
-        for (int pass = 0; pass < 3; pass++)
-            for (int accumulate = 0; accumulate < 2; accumulate++)
-                check(s, dtypes[d], (light_conv_pass)pass, pass == 0 && !accumulate, accumulate);
-}
-
-static void both_ways(light_conv_shape s)
-{
-    check_all(s);
-    light_cpu_conv_plain_only(true);
-    check_all(s);
-    light_cpu_conv_plain_only(false);
+    for (int isa = 0; isa < 3; isa++) {
+        if (!light_cpu_gemm_isa(isa)) continue;
+        for (int d = 0; d < 4; d++)
+            for (int pass = 0; pass < 3; pass++)
+                for (int accumulate = 0; accumulate < 2; accumulate++)
+                    check(s, dtypes[d], (light_conv_pass)pass, pass == 0 && !accumulate, accumulate);
+    }
+    light_cpu_gemm_isa(-1);
 }
 
 static void test_plain(void **state)
 {
     (void)state;
-    both_ways(shape(2, 16, 7, 32, 3, 1, 1, 1, 1));
-    both_ways(shape(3, 5, 6, 7, 3, 1, 0, 1, 1)); /* odd numbers of channels */
-    both_ways(shape(2, 1, 9, 20, 5, 1, 2, 1, 1));
+    check_all(shape(2, 16, 7, 32, 3, 1, 1, 1, 1));
+    check_all(shape(3, 5, 6, 7, 3, 1, 0, 1, 1)); /* odd numbers of channels */
+    check_all(shape(2, 1, 9, 20, 5, 1, 2, 1, 1));
 }
 
 static void test_stride_and_dilation(void **state)
 {
     (void)state;
-    both_ways(shape(2, 16, 9, 16, 3, 2, 1, 1, 1));
-    both_ways(shape(2, 16, 10, 16, 3, 2, 1, 1, 1)); /* a last row that no window reaches */
-    both_ways(shape(1, 8, 11, 16, 3, 1, 2, 2, 1));
-    both_ways(shape(2, 3, 12, 16, 4, 4, 0, 1, 1));
+    check_all(shape(2, 16, 9, 16, 3, 2, 1, 1, 1));
+    check_all(shape(2, 16, 10, 16, 3, 2, 1, 1, 1)); /* a last row that no window reaches */
+    check_all(shape(1, 8, 11, 16, 3, 1, 2, 2, 1));
+    check_all(shape(2, 3, 12, 16, 4, 4, 0, 1, 1));
 }
 
-/* Data gradients that run as a forward convolution with turned weights, and one whose padding forbids it. */
-static void test_turned_weights(void **state)
+static void test_padding(void **state)
 {
     (void)state;
     check_all(shape(2, 16, 7, 32, 3, 1, 0, 1, 1));
     check_all(shape(2, 32, 9, 16, 4, 1, 1, 1, 1));
     check_all(shape(1, 16, 11, 16, 3, 1, 2, 2, 1));
-    check_all(shape(1, 16, 6, 16, 2, 1, 2, 1, 1));
+    check_all(shape(1, 16, 6, 16, 2, 1, 2, 1, 1)); /* more than a window needs */
+    check_all(shape(2, 3, 4, 5, 3, 2, 4, 1, 1));
+    check_all(shape(1, 4, 1, 4, 3, 1, 1, 1, 1));
+}
+
+static void test_windows_apart(void **state)
+{
+    (void)state;
+    check_all(shape(2, 5, 11, 6, 2, 3, 0, 1, 1)); /* pixels between windows that none reaches */
+    check_all(shape(1, 4, 10, 8, 1, 3, 1, 1, 1));
+    check_all(
+        shape(2, 3, 9, 17, 3, 2, 1, 2, 1)); /* strides and dilations with a common divisor, and without */
+    check_all(shape(1, 3, 12, 4, 3, 2, 3, 3, 1));
+    check_all(shape(1, 2, 13, 3, 3, 1, 7, 6, 1)); /* a window larger than the image */
+    check_all(shape(1, 2, 17, 3, 3, 4, 6, 6, 1));
+    check_all(shape(2, 2, 5, 3, 3, 90, 100, 100, 1));
 }
 
 static void test_groups(void **state)
 {
     (void)state;
-    both_ways(shape(2, 32, 6, 32, 3, 1, 1, 1, 2));
-    both_ways(shape(2, 16, 6, 16, 3, 1, 1, 1, 16));
-    both_ways(shape(2, 6, 6, 12, 3, 2, 1, 1, 3));
+    check_all(shape(2, 32, 6, 32, 3, 1, 1, 1, 2));
+    check_all(shape(2, 16, 6, 16, 3, 1, 1, 1, 16));
+    check_all(shape(2, 6, 6, 12, 3, 2, 1, 1, 3));
+    check_all(shape(1, 5, 9, 5, 3, 2, 1, 2, 5)); /* depthwise */
+    check_all(shape(17, 67, 5, 67, 3, 1, 1, 1, 67));
+    check_all(shape(2, 8, 7, 8, 1, 1, 0, 1, 8));
+    check_all(shape(2, 3, 7, 6, 3, 1, 1, 1, 3)); /* two outputs to an input */
 }
 
 static void test_one_by_one(void **state)
 {
     (void)state;
-    both_ways(shape(2, 16, 5, 24, 1, 1, 0, 1, 1));
-    both_ways(shape(2, 16, 5, 24, 1, 2, 0, 1, 1));
-    both_ways(shape(2, 16, 5, 24, 1, 1, 0, 1, 4));
-    both_ways(shape(1, 3, 1, 2, 1, 1, 0, 1, 1));
+    check_all(shape(2, 16, 5, 24, 1, 1, 0, 1, 1));
+    check_all(shape(2, 16, 5, 24, 1, 2, 0, 1, 1));
+    check_all(shape(2, 16, 5, 24, 1, 1, 0, 1, 4));
+    check_all(shape(1, 3, 1, 2, 1, 1, 0, 1, 1));
 }
 
+/* Several images side by side in a tile. */
 static void test_small_image_many_channels(void **state)
 {
     (void)state;
+    check_all(shape(2, 32, 4, 33, 3, 1, 1, 1, 1));
+    check_all(shape(15, 33, 4, 20, 3, 1, 1, 1, 1));
+    check_all(shape(9, 32, 6, 48, 3, 2, 1, 1, 1));
+    check_all(shape(9, 40, 5, 32, 3, 1, 2, 2, 1));
+    check_all(shape(8, 64, 3, 32, 3, 3, 1, 1, 2));
     check_all(shape(1, 8, 3, 256, 3, 1, 1, 1, 1));
     check_all(shape(1, 2, 5, 17, 3, 1, 1, 1, 1));
+}
+
+/* More than one strip of rows, panel of channels and range of them. */
+static void test_large(void **state)
+{
+    (void)state;
+    check_all(shape(1, 1, 90, 7, 5, 1, 2, 1, 1));
+    check_all(shape(1, 40, 50, 3, 3, 1, 1, 1, 1));
+    check_all(shape(1, 130, 9, 70, 3, 1, 1, 1, 1));
 }
 
 static void test_empty(void **state)
@@ -292,7 +322,7 @@ static void test_empty(void **state)
     (void)state;
     light_conv_shape s = shape(1, 4, 5, 8, 3, 1, 1, 1, 1);
     s.n = 0;
-    both_ways(s);
+    check_all(s);
 }
 
 static void test_threads_give_the_same_bits(void **state)
@@ -302,6 +332,7 @@ static void test_threads_give_the_same_bits(void **state)
         shape(16, 16, 14, 32, 3, 1, 1, 1, 1), shape(13, 32, 14, 32, 3, 2, 1, 1, 1),
         shape(7, 1, 28, 6, 5, 1, 2, 1, 1),    shape(9, 16, 12, 16, 1, 1, 0, 1, 1),
         shape(8, 3, 20, 32, 3, 1, 1, 1, 1),   shape(4, 64, 4, 256, 3, 1, 1, 1, 1),
+        shape(20, 33, 6, 40, 3, 1, 1, 1, 1),  shape(5, 24, 9, 24, 3, 2, 1, 1, 24),
     };
     const int threads = light_team_size();
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
@@ -322,32 +353,6 @@ static void test_threads_give_the_same_bits(void **state)
                 free_buffer(&first);
                 free_problem(&p);
             }
-    light_set_num_threads(threads);
-}
-
-/* Primitives made while one number of threads was set must not change what another number computes. */
-static void test_threads_of_the_first_call_do_not_matter(void **state)
-{
-    (void)state;
-    const int threads = light_team_size();
-    problem p[2];
-    for (int i = 0; i < 2; i++) {
-        random_state = 5;
-        p[i] = new_problem(shape(12, 16, 13 - i, 16, 3, 1, 1, 1, 1), LIGHT_F32, LIGHT_F32);
-    }
-    /* Two shapes that differ; each is first seen under another number, then both under both. */
-    buffer results[2][2];
-    for (int i = 0; i < 2; i++)
-        for (int k = 0; k < 2; k++) {
-            light_set_num_threads(1 + (i + k) % 2 * 2);
-            run(&p[i], LIGHT_CONV_BACKWARD_WEIGHT, false, false);
-            results[i][k] = copy_buffer(&p[i].w);
-        }
-    for (int i = 0; i < 2; i++) {
-        assert_memory_equal(results[i][0].block, results[i][1].block, block_bytes(&results[i][0]));
-        free_buffer(&results[i][0]), free_buffer(&results[i][1]);
-        free_problem(&p[i]);
-    }
     light_set_num_threads(threads);
 }
 
@@ -390,13 +395,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain),
         cmocka_unit_test(test_stride_and_dilation),
-        cmocka_unit_test(test_turned_weights),
+        cmocka_unit_test(test_padding),
+        cmocka_unit_test(test_windows_apart),
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_one_by_one),
         cmocka_unit_test(test_small_image_many_channels),
+        cmocka_unit_test(test_large),
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_threads_give_the_same_bits),
-        cmocka_unit_test(test_threads_of_the_first_call_do_not_matter),
         cmocka_unit_test(test_column_sums),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

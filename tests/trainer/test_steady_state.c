@@ -163,6 +163,45 @@ static light_tensor *convnet_forward(light_module *self, light_step *s, light_te
     return light_forward(s, &m->fc.base, light_flatten(s, x, 1));
 }
 
+/* A residual block with a stride, its 1x1 shortcut, a depthwise and a grouped convolution. */
+typedef struct resnet {
+    light_module base;
+    light_conv2d stem, strided, depthwise, grouped, shortcut;
+    light_batch_norm norm1, norm2, norm3;
+    light_linear fc;
+} resnet;
+
+static light_status resnet_init(light_module *self)
+{
+    resnet *m = (resnet *)self;
+    LIGHT_TRY(light_conv2d_init(&m->stem, self, "stem", .in_channels = 1, .out_channels = 32, .kernel = 3,
+                                .padding = 1));
+    LIGHT_TRY(light_batch_norm_init(&m->norm1, self, "norm1", .features = 32));
+    LIGHT_TRY(light_conv2d_init(&m->strided, self, "strided", .in_channels = 32, .out_channels = 64,
+                                .kernel = 3, .stride = 2, .padding = 1, .bias = LIGHT_OFF));
+    LIGHT_TRY(light_conv2d_init(&m->depthwise, self, "depthwise", .in_channels = 64, .out_channels = 64,
+                                .kernel = 3, .padding = 1, .groups = 64));
+    LIGHT_TRY(light_batch_norm_init(&m->norm2, self, "norm2", .features = 64));
+    LIGHT_TRY(light_conv2d_init(&m->grouped, self, "grouped", .in_channels = 64, .out_channels = 64,
+                                .kernel = 3, .padding = 1, .groups = 4));
+    LIGHT_TRY(light_conv2d_init(&m->shortcut, self, "shortcut", .in_channels = 32, .out_channels = 64,
+                                .kernel = 1, .stride = 2));
+    LIGHT_TRY(light_batch_norm_init(&m->norm3, self, "norm3", .features = 64));
+    return light_linear_init(&m->fc, self, "fc", .in_features = 64 * 2, .out_features = LAB_CLASSES);
+}
+
+static light_tensor *resnet_forward(light_module *self, light_step *s, light_tensor *x)
+{
+    resnet *m = (resnet *)self;
+    x = light_reshape(s, x, LIGHT_SHAPE(-1, 1, 4, 8));
+    x = light_relu(s, light_forward(s, &m->norm1.base, light_forward(s, &m->stem.base, x)));
+    light_tensor *y = light_forward(s, &m->depthwise.base, light_forward(s, &m->strided.base, x));
+    y = light_forward(s, &m->grouped.base, light_relu(s, light_forward(s, &m->norm2.base, y)));
+    x = light_forward(s, &m->norm3.base, light_forward(s, &m->shortcut.base, x));
+    x = light_avg_pool2d(s, light_relu_(s, light_add_(s, x, y)), 2);
+    return light_forward(s, &m->fc.base, light_flatten(s, x, 1));
+}
+
 static light_tensor *training_step(light_module *self, light_step *s, const light_batch *batch)
 {
     light_tensor *logits = light_forward(s, self, batch->fields[0]);
@@ -184,6 +223,9 @@ static const light_module_vtable mlp_vtable = {LIGHT_MODULE(mlp), .init = mlp_in
 static const light_module_vtable convnet_vtable = {LIGHT_MODULE(convnet), .init = convnet_init,
                                                    .forward = convnet_forward, .training_step = training_step,
                                                    .configure_optimizers = optimizers};
+static const light_module_vtable resnet_vtable = {LIGHT_MODULE(resnet), .init = resnet_init,
+                                                  .forward = resnet_forward, .training_step = training_step,
+                                                  .configure_optimizers = optimizers};
 
 /* ---- tests -------------------------------------------------------------- */
 
@@ -243,6 +285,12 @@ static void mixed_and_16_bit_precision_step_without_new_memory(void **state)
     measure(&convnet_vtable, 0, 1, "16-mixed");
 }
 
+static void a_resnet_steps_without_new_memory(void **state)
+{
+    (void)state;
+    measure(&resnet_vtable, 0, 1, "32-true");
+}
+
 static void the_counters_count(void **state)
 {
     counts before = count_now();
@@ -270,6 +318,7 @@ int main(void)
         lab_test(a_convnet_steps_without_new_memory),
         lab_test(a_convnet_with_loader_workers_steps_without_new_memory),
         lab_test(mixed_and_16_bit_precision_step_without_new_memory),
+        lab_test(a_resnet_steps_without_new_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,7 +18,8 @@ typedef enum light_conv_pass {
     LIGHT_CONV_BACKWARD_WEIGHT
 } light_conv_pass;
 
-/* The same bits for any number of threads; one caller at a time; no allocation after the first call with a shape.
+/* The same bits for any number of threads; one caller at a time; no allocation once
+ * work memory has grown to its size.
  * `accumulate` adds to the output. The bias and its gradient have o elements and may be NULL. */
 light_status light_cpu_conv_forward(const light_conv_shape *s, const void *x, const void *w, const void *bias,
                                     light_dtype bias_dtype, void *y, bool accumulate);
@@ -30,8 +31,5 @@ light_status light_cpu_conv_backward_weight(const light_conv_shape *s, const voi
 /* out[j] (+)= sum of x[i * n + j] over i < m. */
 light_status light_cpu_column_sums(int64_t m, int64_t n, light_dtype dtype, const void *x, void *out,
                                    light_dtype out_dtype, bool accumulate);
-
-/* For tests: the plain path (im2col and products of our own) also where oneDNN would do. */
-void light_cpu_conv_plain_only(bool plain);
 
 #endif

@@ -83,6 +83,12 @@ bool light_cpu_gemm_isa(int isa)
     return true;
 }
 
+const light_gemm_kernels *light_cpu_gemm_kernels(void)
+{
+    if (!chosen) light_cpu_gemm_isa(-1);
+    return chosen;
+}
+
 /* ---- the plan ----------------------------------------------------------------------------------------------- */
 
 static int64_t round_up(int64_t n, int64_t to)

@@ -32,6 +32,9 @@ typedef struct {
  * time. Operands must not overlap C. */
 light_status light_cpu_gemm(const light_gemm_args *args);
 
+/* The kernels of the instruction set in use. */
+const struct light_gemm_kernels *light_cpu_gemm_kernels(void);
+
 /* n elements of bf16 or f16 to f32, and back (to nearest even), the latter added to what is there if asked. */
 void light_cpu_widen(light_dtype from, int64_t n, const void *in, float *out);
 void light_cpu_narrow(light_dtype to, int64_t n, const float *in, void *out, bool accumulate);

@@ -151,7 +151,6 @@ static void *run_worker(void *argument)
     const int id = (int)(intptr_t)argument;
     unsigned seen = 0;
     inside = true;
-    omp_set_num_threads(1);
     take_core(id);
     for (;;) {
         wait_while(&team.ticket, seen);
