@@ -11,8 +11,7 @@
 #include "cuda/attention.cuh"
 
 #include "cuda/block.cuh"
-
-#include <math.h>
+#include "cuda/math.cuh"
 
 #include <type_traits>
 
@@ -70,18 +69,17 @@ template <class R> __device__ inline void add_rows_by_rows(square<R> &c, const t
     enum { each = tile<R>::each };
 #pragma unroll 1
     for (int k = 0; k < tile<R>::side; k += each) {
-        pack<R> x[each], y[each];
+        pack<R> x[each];
 #pragma unroll
-        for (int i = 0; i < each; i++) {
-            x[i] = tile_pack(a, down() * each + i, k);
-            y[i] = tile_pack(b, across() + SIDE * i, k);
+        for (int i = 0; i < each; i++) x[i] = tile_pack(a, down() * each + i, k);
+#pragma unroll
+        for (int j = 0; j < each; j++) {
+            pack<R> y = tile_pack(b, across() + SIDE * j, k);
+#pragma unroll
+            for (int i = 0; i < each; i++)
+#pragma unroll
+                for (int n = 0; n < each; n++) c.at[i][j] += x[i].at[n] * y.at[n];
         }
-#pragma unroll
-        for (int i = 0; i < each; i++)
-#pragma unroll
-            for (int j = 0; j < each; j++)
-#pragma unroll
-                for (int n = 0; n < each; n++) c.at[i][j] += x[i].at[n] * y[j].at[n];
     }
 }
 
@@ -91,18 +89,17 @@ template <class R> __device__ inline void add_product(square<R> &c, const tile<R
     enum { each = tile<R>::each };
 #pragma unroll 1
     for (int k = 0; k < tile<R>::side; k += each) {
-        pack<R> x[each], y[each];
+        pack<R> x[each];
 #pragma unroll
-        for (int i = 0; i < each; i++) {
-            x[i] = tile_pack(a, down() * each + i, k);
-            y[i] = tile_pack(b, k + i, across() * each);
+        for (int i = 0; i < each; i++) x[i] = tile_pack(a, down() * each + i, k);
+#pragma unroll
+        for (int n = 0; n < each; n++) {
+            pack<R> y = tile_pack(b, k + n, across() * each);
+#pragma unroll
+            for (int i = 0; i < each; i++)
+#pragma unroll
+                for (int j = 0; j < each; j++) c.at[i][j] += x[i].at[n] * y.at[j];
         }
-#pragma unroll
-        for (int i = 0; i < each; i++)
-#pragma unroll
-            for (int j = 0; j < each; j++)
-#pragma unroll
-                for (int n = 0; n < each; n++) c.at[i][j] += x[i].at[n] * y[n].at[j];
     }
 }
 
@@ -133,11 +130,6 @@ template <class R> __device__ inline void put_square(tile<R> &to, const square<R
 }
 
 /* ---- what happens to scores ---------------------------------------------------- */
-
-template <class R> __device__ inline R exponential(R x)
-{
-    return sizeof(R) == 8 ? (R)exp((double)x) : (R)expf((float)x);
-}
 
 __device__ inline double mask_value(const attention &a, int64_t at)
 {
@@ -257,12 +249,12 @@ template <class R> __device__ inline void weigh(softmax<R> &m, square<R> &scores
 #pragma unroll
         for (int j = 0; j < each; j++) max = fmax(max, scores.at[i][j]);
         max = row_reduce(max, [](R x, R y) { return fmax(x, y); });
-        shrink[i] = max == -INFINITY ? R(0) : exponential(m.max[i] - max);
+        shrink[i] = max == -INFINITY ? R(0) : exp(m.max[i] - max);
         m.max[i] = max;
         max = max == -INFINITY ? R(0) : max;
 #pragma unroll
         for (int j = 0; j < each; j++) {
-            scores.at[i][j] = exponential(scores.at[i][j] - max);
+            scores.at[i][j] = exp(scores.at[i][j] - max);
             sum += scores.at[i][j];
         }
         m.sum[i] = m.sum[i] * shrink[i] + row_reduce(sum, sum_of());
@@ -309,7 +301,7 @@ template <class T, int PIECES> __global__ void __launch_bounds__(THREADS) forwar
         int row = down() * each + i;
         factor[i] = m.sum[i] == 0 ? R(0) : 1 / m.sum[i];
         if (across() == 0 && row < count && blockIdx.y == 0)
-            lse[row] = m.sum[i] == 0 ? R(0) : m.max[i] + (R)log(m.sum[i]);
+            lse[row] = m.sum[i] == 0 ? R(0) : m.max[i] + log(m.sum[i]);
     }
 #pragma unroll
     for (int p = 0; p < PIECES; p++) {
@@ -352,7 +344,7 @@ __device__ inline void make_slopes(const attention &a, const corner &at, const R
              row_of<T>(a.v, at.b, group, at.s), a.v.row, a.keys - at.s);
     each_score<R>(at, [&](int i, int j, int t, int s) {
         bool there = t < a.queries;
-        R weight = exponential(weights.at[i][j] - (there ? lse[t] : R(0))), keep = kept<R>(a, at, t, s);
+        R weight = exp(weights.at[i][j] - (there ? lse[t] : R(0))), keep = kept<R>(a, at, t, s);
         slopes.at[i][j] = weight * (slopes.at[i][j] * keep - (there ? delta[first + t] : R(0)));
         weights.at[i][j] = weight * keep;
     });
@@ -475,7 +467,7 @@ template <class R> __device__ inline void put_number(void *y, int dtype, int64_t
 /* The mask's gradient, a tile a block: slopes, summed over the batches, heads, queries and keys that share an element of
  * the mask, in this order. Where they share one row or column, the tile's own are summed at the end. */
 template <class T>
-__global__ void __launch_bounds__(THREADS) mask_kernel(attention a, const real_of<T> *delta)
+__global__ void __launch_bounds__(THREADS, 1) mask_kernel(attention a, const real_of<T> *delta)
 {
     using R = real_of<T>;
     const int side = tile<R>::side;
