@@ -99,7 +99,7 @@ __device__ inline void for_row(const T *row, int64_t classes, int lane, int lane
 {
     using R = real_of<T>;
     int64_t groups = classes / V;
-#pragma unroll 4
+#pragma unroll 2
     for (int64_t i = lane; i < groups; i += lanes) {
         group<T, V> x = load_group<V>(row + i * V);
         R values[V];
@@ -166,7 +166,7 @@ __device__ inline double smoothed(const class_rows &c, double loss, double all, 
 
 /* all: the sum of the weights; y: an element a row, or NULL. */
 template <int V, class T>
-__global__ void __launch_bounds__(LOSS_THREADS)
+__global__ void __launch_bounds__(LOSS_THREADS, 2)
     cross_entropy_kernel(class_rows c, const T *x, const double *all, void *y, int y_dtype, real_of<T> *lse,
                          loss_sum *sums)
 {
@@ -269,7 +269,7 @@ __device__ inline void put_slopes(const row_slope<real_of<T>> &f, const T *x, T 
 
 /* blockIdx.y is a part of the rows' groups. */
 template <int V, class T>
-__global__ void __launch_bounds__(LOSS_THREADS)
+__global__ void __launch_bounds__(LOSS_THREADS, 2)
     cross_entropy_backward_kernel(class_rows c, const T *g, const T *x, const real_of<T> *lse,
                                   const real_of<T> *total, const double *all, T *gx, int64_t gx_stride,
                                   bool accumulate)
@@ -283,7 +283,7 @@ __global__ void __launch_bounds__(LOSS_THREADS)
         auto f = row_slope_of(c, target, row_gradient(c, g, total, row), all, lse[row]);
         const T *x_row = x + row * c.stride;
         T *gx_row = gx + row * gx_stride;
-#pragma unroll 4
+#pragma unroll 2
         for (int64_t i = from + lane; i < to; i += c.lanes)
             put_slopes<V>(f, x_row, gx_row, i * V, accumulate);
         if (to < groups) continue; /* another part has the rest */

@@ -263,7 +263,7 @@ __device__ inline void add_row(const P &p, const reduce_plan &plan, const T *lin
 }
 
 template <int V, class P, class T>
-__global__ void __launch_bounds__(REDUCE_THREADS)
+__global__ void __launch_bounds__(REDUCE_THREADS, 2)
     reduce_rows_kernel(reduce_plan plan, P p, const T *x, typename P::state *states)
 {
     __shared__ typename P::state room[REDUCE_THREADS];
@@ -301,7 +301,7 @@ __device__ inline void add_rows(const P (&p)[V], const reduce_plan &plan, const 
 }
 
 template <int V, class P, class T>
-__global__ void __launch_bounds__(REDUCE_THREADS)
+__global__ void __launch_bounds__(REDUCE_THREADS, 2)
     reduce_columns_kernel(reduce_plan plan, P prototype, const T *x, typename P::state *states)
 {
     __shared__ typename P::state room[V * REDUCE_THREADS];
@@ -333,7 +333,7 @@ __global__ void __launch_bounds__(REDUCE_THREADS)
 
 /* The states of an output's parts; plan.kept counts single outputs here. */
 template <class P>
-__global__ void __launch_bounds__(REDUCE_THREADS)
+__global__ void __launch_bounds__(REDUCE_THREADS, 2)
     reduce_parts_kernel(reduce_plan plan, P p, const typename P::state *states)
 {
     __shared__ typename P::state room[REDUCE_THREADS];

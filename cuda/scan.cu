@@ -348,8 +348,9 @@ enum { SMALL_K = 1024 /* entries that are sorted in shared memory */ };
 
 /* A block for a line at a time. `sorted`: k as a power of two; `space`: that many entries for each block, for large k. */
 template <class T>
-__global__ void __launch_bounds__(DIGITS) topk_kernel(scan_plan plan, const T *x, T *values, int64_t *indices,
-                                                      int64_t k, int64_t sorted, topk_entry *space)
+__global__ void __launch_bounds__(DIGITS, 2)
+    topk_kernel(scan_plan plan, const T *x, T *values, int64_t *indices, int64_t k, int64_t sorted,
+                topk_entry *space)
 {
     __shared__ topk_room room;
     __shared__ topk_entry small[SMALL_K];

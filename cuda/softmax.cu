@@ -160,13 +160,13 @@ __global__ void __launch_bounds__(LONG_THREADS) softmax_long_kernel(softmax_plan
     online_sum<R> mine = online_sum<R>::empty();
     R v[V];
     walk_offsets(plan.lines, blockIdx.x, at);
-#pragma unroll 4
+#pragma unroll 2
     for (int64_t i = threadIdx.x; i < groups; i += LONG_THREADS) {
         load_line<V>(x + at[1], i, plan.n, (R)0, v);
         mine.add(v);
     }
     normalizer<R> f(lanes_join(mine, LONG_THREADS, room, sums));
-#pragma unroll 4
+#pragma unroll 2
     for (int64_t i = threadIdx.x; i < groups; i += LONG_THREADS) {
         load_line<V>(x + at[1], i, plan.n, (R)0, v);
 #pragma unroll
@@ -185,7 +185,7 @@ __global__ void __launch_bounds__(LONG_THREADS)
     double total = 0;
     R v[V], w[V];
     walk_offsets(plan.lines, blockIdx.x, at);
-#pragma unroll 4
+#pragma unroll 2
     for (int64_t i = threadIdx.x; i < groups; i += LONG_THREADS) {
         R part = 0;
         load_line<V>(g + at[1], i, plan.n, (R)0, v);
@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(LONG_THREADS)
         total += part;
     }
     R dot = (R)block_reduce(total, sum_of{}, 0.0, room);
-#pragma unroll 4
+#pragma unroll 2
     for (int64_t i = threadIdx.x; i < groups; i += LONG_THREADS) {
         load_line<V>(g + at[1], i, plan.n, (R)0, v);
         load_line<V>(y + at[2], i, plan.n, (R)0, w);

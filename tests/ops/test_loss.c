@@ -331,7 +331,7 @@ static void class_loss_threads(void **state)
     free(x);
 }
 
-/* A device that works on its own tells of it when the result is read, and knows the class only. */
+/* A device that works on its own may tell of it when the result is read, and know the class only. */
 static void check_wrong_class(double class, const char *text, const char *device_text)
 {
     const double target[] = {1, class, 0};
@@ -342,8 +342,9 @@ static void check_wrong_class(double class, const char *text, const char *device
     light_tensor *loss = light_cross_entropy_with(s, light_zeros(s, LIGHT_SHAPE(3, 4), LIGHT_F32), &options);
     light_status status = loss ? light_item(loss, &value) : light_step_status(s);
     assert_int_equal(status, LIGHT_ERR_ARGUMENT);
-    if (!strstr(light_error_message(), test_device()->is_host ? text : device_text))
-        fail_msg("not what was expected: %s", light_error_message());
+    bool told = strstr(light_error_message(), text) ||
+                (!test_device()->is_host && strstr(light_error_message(), device_text));
+    if (!told) fail_msg("not what was expected: %s", light_error_message());
     light_step_free(s);
 }
 
