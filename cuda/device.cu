@@ -25,25 +25,33 @@ light_status cuda_status(const light_device *device, cudaError_t error, const ch
                           : "; LIGHT_CUDA_SYNC=1 makes an error stand at the operation that it comes from");
 }
 
-static const char *kernel_name(int id)
+/* "index_select" */
+static char *kernel_name(int id, char text[64])
 {
 #define X(name) #name,
     static const char *const names[] = {LIGHT_KERNEL_MAP(X)};
 #undef X
-    return id >= 0 && id < LIGHT_KERNEL_COUNT ? names[id] : "?";
+    const char *name = id >= 0 && id < LIGHT_KERNEL_COUNT ? names[id] : "?";
+    int i = 0;
+    for (; name[i] && i < 63; i++)
+        text[i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] + 32) : name[i];
+    text[i] = '\0';
+    return text;
 }
 
-light_status take_fault(const light_device *device)
+/* The fault that a kernel noted, which is then forgotten. */
+static light_status take_fault(const light_device *device)
 {
     volatile fault *noted = state_of(device)->fault;
     if (noted->kind == FAULT_NONE) return LIGHT_OK;
     fault f = {noted->kind, noted->kernel, noted->value, noted->limit};
     noted->kind = FAULT_NONE;
-    if (f.kind == FAULT_CLASS)
-        return light_fail(LIGHT_ERR_ARGUMENT, "%s: %s: class %lld, there are %lld", device->name,
-                          kernel_name(f.kernel), (long long)f.value, (long long)f.limit);
-    return light_fail(LIGHT_ERR_ARGUMENT, "%s: %s: index %lld is out of range, there are %lld", device->name,
-                      kernel_name(f.kernel), (long long)f.value, (long long)f.limit);
+    char name[64];
+    const char *what = f.kind == FAULT_CLASS ? "class" : "index";
+    return light_fail(
+        LIGHT_ERR_ARGUMENT, "%s: %s: %s %lld is out of range, there are %lld%s", device->name,
+        kernel_name(f.kernel, name), what, (long long)f.value, (long long)f.limit,
+        state_of(device)->sync_every ? "" : " (found after the operation; LIGHT_CUDA_SYNC=1 finds it there)");
 }
 
 light_status synchronize(light_device *device)

@@ -47,6 +47,8 @@ static void take_in(light_metrics *m, const light_arrival *arrival, double value
 light_status light_metrics_settle(light_trainer *t, bool wait)
 {
     light_metrics *m = &t->metrics;
+    if (wait && m->n_arrivals)
+        LIGHT_TRY(t->device->backend->synchronize(t->device)); /* once for all of them */
     while (m->n_arrivals) {
         const light_arrival *arrival = &m->arrivals[m->first_arrival];
         double value = NAN;

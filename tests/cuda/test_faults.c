@@ -23,7 +23,7 @@ static light_status look_up(light_device *device, void *data)
 
 static void assert_fault_told(void)
 {
-    assert_non_null(strstr(light_error_message(), "EMBEDDING"));
+    assert_non_null(strstr(light_error_message(), "embedding"));
     assert_non_null(strstr(light_error_message(), "index 4 is out of range, there are 4"));
 }
 

@@ -172,8 +172,8 @@ static void wrong_arguments(void **state)
 
     (void)state;
     check_index_error(3, "embedding: index 1 is 3; the table has 3 rows, 0 to 2",
-                      "EMBEDDING: index 3 is out of range, there are 3");
-    check_index_error(-1, "index 1 is -1", "EMBEDDING: index -1 is out of range, there are 3");
+                      "embedding: index 3 is out of range, there are 3");
+    check_index_error(-1, "index 1 is -1", "embedding: index -1 is out of range, there are 3");
     padding = 3;
     check_op_fails(&check, LIGHT_F32, LIGHT_ERR_ARGUMENT, "padding_idx 3");
     padding = -1;

@@ -362,8 +362,8 @@ static void wrong_targets(void **state)
 
     (void)state;
     check_wrong_class(4, "cross_entropy: the target of row 1 is 4; there are 4 classes, 0 to 3",
-                      "class 4, there are 4");
-    check_wrong_class(-1, "row 1 is -1", "class -1, there are 4");
+                      "class 4 is out of range, there are 4");
+    check_wrong_class(-1, "row 1 is -1", "class -1 is out of range, there are 4");
     check.in[1].dtype = LIGHT_F32;
     check_op_fails(&check, LIGHT_F32, LIGHT_ERR_DTYPE, "f32");
     check.in[1].dtype = LIGHT_I64;

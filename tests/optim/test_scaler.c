@@ -64,7 +64,7 @@ static light_optimizer *add(light_parameter_set set)
 
 static void scale_losses(bool shared)
 {
-    assert_int_equal(light_scaler_new(&scaler, optimizers, light_device_cpu(), shared), LIGHT_OK);
+    assert_int_equal(light_scaler_new(&scaler, optimizers, test_device(), shared), LIGHT_OK);
     s->grad_scale = &scaler->scale;
 }
 

@@ -189,7 +189,7 @@ static void expect_copies_up_to_date(const lab *l)
         size_t bytes = (size_t)light_numel(p->tensor) * 2;
         assert_true(bytes <= sizeof have);
         assert_ok(light_tensor_new(&want, light_shape_of(p->tensor), copy->dtype, NULL));
-        assert_ok(light_device_copy(light_device_cpu(), want, p->tensor));
+        assert_ok(light_device_copy(p->tensor->storage->device, want, p->tensor));
         assert_ok(light_tensor_read(want, copy->dtype, rounded, bytes));
         assert_ok(light_tensor_read(p->tensor->lowered, copy->dtype, have, bytes));
         assert_memory_equal(have, rounded, bytes);
