@@ -413,14 +413,15 @@ static light_status check_precision(light_trainer *t, const light_checkpoint *ch
         if (!name) return LIGHT_ERR_MEMORY;
         bool there = light_checkpoint_find(checkpoint, name, &found);
         light_free(name);
-        if (p->is_buffer || !there || light_dtype_of(p->tensor) != t->dtype || found.dtype == t->dtype)
+        if (p->is_buffer || !there || light_dtype_of(p->tensor) != t->precision->dtype ||
+            found.dtype == t->precision->dtype)
             continue;
         return light_fail(
             LIGHT_ERR_FORMAT,
             "checkpoint %s has parameters in %s, and those of a run with --trainer.precision %s "
             "are %s: give --trainer.precision %s",
             light_checkpoint_path(checkpoint), light_dtype_name(found.dtype), t->options.precision,
-            light_dtype_name(t->dtype), precision_of(checkpoint, found.dtype));
+            light_dtype_name(t->precision->dtype), precision_of(checkpoint, found.dtype));
     }
     return LIGHT_OK;
 }
