@@ -53,13 +53,14 @@ __device__ inline int down()
 template <class R, class T>
 __device__ inline void load_tile(tile<R> &to, const T *from, int64_t stride, int count, int columns)
 {
-    enum { side = tile<R>::side };
+    const int side = tile<R>::side, step = THREADS / side;
+    int row = threadIdx.x / side, column = threadIdx.x % side;
+    bool there = column < columns;
+    from += row * stride + column;
     __syncthreads(); /* nobody reads it any more */
 #pragma unroll 4
-    for (int i = threadIdx.x; i < side * side; i += THREADS) {
-        int row = i / side, column = i % side;
-        to.at[row][column] = row < count && column < columns ? (R)widen(from[row * stride + column]) : R(0);
-    }
+    for (int i = 0; i < side; i += step, from += step * stride)
+        to.at[row + i][column] = there && row + i < count ? (R)widen(*from) : R(0);
     __syncthreads();
 }
 
@@ -499,10 +500,9 @@ __global__ void __launch_bounds__(THREADS) mask_kernel(attention a, const real_o
                 }
     put_square(room[0], sums);
     __syncthreads();
-    int rows = one_query ? 1 : (int)(shape[2] - t0 < side ? shape[2] - t0 : side);
-    int columns = one_key ? 1 : (int)(shape[3] - s0 < side ? shape[3] - s0 : side);
-    for (int i = threadIdx.x; i < rows * columns; i += THREADS) {
-        int row = i / columns, column = i % columns;
+    for (int i = threadIdx.x; i < side * side; i += THREADS) {
+        int row = i / side, column = i % side;
+        if (t0 + row >= shape[2] || s0 + column >= shape[3]) continue;
         R sum = 0;
         for (int t = row; t < (one_query ? side : row + 1); t++)
             for (int s = column; s < (one_key ? side : column + 1); s++) sum += room[0].at[t][s];

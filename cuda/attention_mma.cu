@@ -9,7 +9,8 @@
  * fragment of K and V twice, so that shared memory keeps up with the tensor cores. Tiles come by cp.async in the order
  * K0 V0 K1 V1 .. into a ring of three: one is worked on while the next two are on their way, and the barrier before the
  * use of a tile also says that the one before it is free. Two blocks run on a multiprocessor: one does its
- * exponentials while the other multiplies.
+ * exponentials while the other multiplies. With causal masks, tiles that no query of the block sees are not loaded, those
+ * that no query of a warp sees are passed over, and only tiles that some see in part look at single keys.
  *
  * Backward. With L the logarithm of the sum that the forward pass kept, and delta the sum of gy y over each row,
  *
@@ -38,7 +39,7 @@ namespace light
 
 /* ---- tiles in shared memory ------------------------------------------------------ */
 
-enum { CHUNK = 16 /* bytes */ };
+enum { CHUNK = 16 }; /* bytes */
 
 template <int D> __device__ inline int chunk_place(int row, int chunk)
 {
@@ -410,82 +411,91 @@ __device__ inline void make_slopes(float (&scores)[1][N_OTHER][4], float (&slope
     }
 }
 
+/* Starts the copies of the block's own rows, x1 and x2. */
+template <class T, int D, bool KEYS>
+__device__ inline void fetch_own(const attention &a, const side<KEYS> &at, shared_at to)
+{
+    const rows &x1 = KEYS ? a.k : a.q, &x2 = KEYS ? a.v : a.gy;
+    int count = (KEYS ? a.keys : a.queries) - at.row0;
+    copy_tile<D, OWN, BACKWARD_THREADS>(to, row_of<const T>(x1, at.b, at.h, at.row0), x1.row, count, a.width);
+    copy_tile<D, OWN, BACKWARD_THREADS>(to + tile_bytes<D>(OWN), row_of<const T>(x2, at.b, at.h, at.row0),
+                                        x2.row, count, a.width);
+}
+
+/* Starts the copies of tile i of the other side: y1, y2 and the terms of queries. */
+template <class T, int D, bool KEYS>
+__device__ inline void fetch_other(const attention &a, const row_terms &terms, const side<KEYS> &at, int i,
+                                   shared_at to)
+{
+    const rows &y1 = KEYS ? a.q : a.k, &y2 = KEYS ? a.gy : a.v;
+    int h = at.other_head(i), row = at.other_row(i), count = (KEYS ? a.queries : a.keys) - row;
+    copy_tile<D, OTHER, BACKWARD_THREADS>(to, row_of<const T>(y1, at.b, h, row), y1.row, count, a.width);
+    to += tile_bytes<D>(OTHER);
+    copy_tile<D, OTHER, BACKWARD_THREADS>(to, row_of<const T>(y2, at.b, h, row), y2.row, count, a.width);
+    to += tile_bytes<D>(OTHER);
+    if (KEYS && threadIdx.x < 2 * OTHER / 4) { /* four terms a thread */
+        const float *from = threadIdx.x < OTHER / 4 ? terms.lse : terms.delta;
+        from += ((int64_t)at.b * a.heads + h) * terms.each + row + threadIdx.x % (OTHER / 4) * 4;
+        copy_16(to + threadIdx.x * CHUNK, from, true);
+    }
+}
+
 template <class T, int D, bool KEYS>
 __global__ void __launch_bounds__(BACKWARD_THREADS, 1) backward_kernel(attention a, row_terms terms)
 {
     LIGHT_DYNAMIC_SHARED(unsigned char, room);
-    const rows &x1 = KEYS ? a.k : a.q, &x2 = KEYS ? a.v : a.gy, &y1 = KEYS ? a.q : a.k,
-               &y2 = KEYS ? a.gy : a.v, &g1 = KEYS ? a.gk : a.gq;
     const side<KEYS> at(a);
-    int own_count = (KEYS ? a.keys : a.queries) - at.row0, other_count = KEYS ? a.queries : a.keys;
-    int warp = threadIdx.x / 32, warp_row0 = at.row0 + warp * 16;
-    const shared_at base = shared_address(room), own = base + warp * tile_bytes<D>(16);
+    int warp = threadIdx.x / 32, row0 = at.row0 + warp * 16;
     const int stages = 2 * tile_bytes<D>(OWN); /* where they begin */
+    const shared_at base = shared_address(room), own = base + warp * tile_bytes<D>(16);
     float scale = (float)(a.scale * M_LOG2E), own_lse[2] = {}, own_delta[2] = {};
     float sums1[1][D / 8][4] = {}, sums2[1][D / 8][4] = {};
 
-    auto fetch = [&](int i) {
-        shared_at stage = base + stages + i % 2 * stage_bytes<D>();
-        if (i < at.count) {
-            int h = at.other_head(i), row = at.other_row(i);
-            copy_tile<D, OTHER, BACKWARD_THREADS>(stage, row_of<const T>(y1, at.b, h, row), y1.row,
-                                                  other_count - row, a.width);
-            copy_tile<D, OTHER, BACKWARD_THREADS>(stage + tile_bytes<D>(OTHER),
-                                                  row_of<const T>(y2, at.b, h, row), y2.row,
-                                                  other_count - row, a.width);
-            if (KEYS && threadIdx.x < 2 * OTHER / 4) { /* four terms a thread */
-                const float *from = threadIdx.x < OTHER / 4 ? terms.lse : terms.delta;
-                from += ((int64_t)at.b * a.heads + h) * terms.each + row + threadIdx.x % (OTHER / 4) * 4;
-                copy_16(stage + 2 * tile_bytes<D>(OTHER) + threadIdx.x * CHUNK, from, true);
-            }
-        }
-        copies_together();
-    };
-
-    copy_tile<D, OWN, BACKWARD_THREADS>(base, row_of<const T>(x1, at.b, at.h, at.row0), x1.row, own_count,
-                                        a.width);
-    copy_tile<D, OWN, BACKWARD_THREADS>(base + tile_bytes<D>(OWN), row_of<const T>(x2, at.b, at.h, at.row0),
-                                        x2.row, own_count, a.width);
-    fetch(0);
+    fetch_own<T, D>(a, at, base);
+    if (at.count > 0) fetch_other<T, D>(a, terms, at, 0, base + stages);
+    copies_together();
     if (!KEYS) {
-        int64_t first = ((int64_t)at.b * a.heads + at.h) * terms.each + warp_row0 + threadIdx.x % 32 / 4;
+        int64_t first = ((int64_t)at.b * a.heads + at.h) * terms.each + row0 + threadIdx.x % 32 / 4;
         for (int half = 0; half < 2; half++) {
             own_lse[half] = terms.lse[first + half * 8];
             own_delta[half] = terms.delta[first + half * 8];
         }
     }
     for (int i = 0; i < at.count; i++) {
+        int other_row0 = at.other_row(i), stage = stages + i % 2 * stage_bytes<D>();
         wait_for_copies<0>();
-        __syncthreads(); /* tile i is there, and all are done with tile i - 1 */
-        fetch(i + 1);
-        int row0 = at.other_row(i), stage = stages + i % 2 * stage_bytes<D>();
-        if (!meets<KEYS>(a, warp_row0, row0)) continue;
-        shared_at tile1 = base + stage, tile2 = tile1 + tile_bytes<D>(OTHER);
+        __syncthreads(); /* tile i is there, and all are done with tile i - 1, whose place the next one takes */
+        if (i + 1 < at.count)
+            fetch_other<T, D>(a, terms, at, i + 1, base + stages + (i + 1) % 2 * stage_bytes<D>());
+        copies_together();
+        if (!meets<KEYS>(a, row0, other_row0)) continue;
+        shared_at y1 = base + stage, y2 = y1 + tile_bytes<D>(OTHER);
+        const float *columns = (const float *)(room + stage + 2 * tile_bytes<D>(OTHER));
         float scores[1][N_OTHER][4] = {}, slopes[1][N_OTHER][4] = {};
         uint32_t weights[1][N_OTHER / 2][4];
-        rows_by_rows<T, D>(scores, own, tile1);
-        if (!meets_wholly<KEYS>(a, warp_row0, row0))
+        rows_by_rows<T, D>(scores, own, y1);
+        if (!meets_wholly<KEYS>(a, row0, other_row0))
             each_number<1, N_OTHER>([&](int m, int n, int k, int row, int column) {
-                int own = warp_row0 + row, other = row0 + column;
-                if (hidden(a, KEYS ? other : own, KEYS ? own : other)) scores[m][n][k] = -INFINITY;
+                int x = row0 + row, y = other_row0 + column;
+                if (hidden(a, KEYS ? y : x, KEYS ? x : y)) scores[m][n][k] = -INFINITY;
             });
-        rows_by_rows<T, D>(slopes, own + tile_bytes<D>(OWN), tile2);
-        make_slopes<KEYS>(scores, slopes, (const float *)(room + stage + 2 * tile_bytes<D>(OTHER)), own_lse,
-                          own_delta, scale);
+        rows_by_rows<T, D>(slopes, own + tile_bytes<D>(OWN), y2);
+        make_slopes<KEYS>(scores, slopes, columns, own_lse, own_delta, scale);
         if (KEYS) {
             round_weights<T>(weights, scores);
-            weights_by_rows<T, D>(sums2, weights, tile2);
+            weights_by_rows<T, D>(sums2, weights, y2);
         }
         round_weights<T>(weights, slopes);
-        weights_by_rows<T, D>(sums1, weights, tile1);
+        weights_by_rows<T, D>(sums1, weights, y1);
     }
-    wait_for_copies<0>();
-    int count = own_count - warp * 16;
+    wait_for_copies<0>(); /* where no tile passed by */
+    const rows &g1 = KEYS ? a.gk : a.gq;
+    int count = (KEYS ? a.keys : a.queries) - row0;
     if (g1.data)
-        put_rows<T, D>(row_of<T>(g1, at.b, at.h, warp_row0), g1.row, count, a.width, sums1, (float)a.scale,
-                       a.accumulate >> (KEYS ? 1 : 0) & 1);
+        put_rows<T, D>(row_of<T>(g1, at.b, at.h, row0), g1.row, count, a.width, sums1, (float)a.scale,
+                       a.accumulate >> KEYS & 1);
     if (KEYS && a.gv.data)
-        put_rows<T, D>(row_of<T>(a.gv, at.b, at.h, warp_row0), a.gv.row, count, a.width, sums2, 1,
+        put_rows<T, D>(row_of<T>(a.gv, at.b, at.h, row0), a.gv.row, count, a.width, sums2, 1,
                        a.accumulate >> 2 & 1);
 }
 

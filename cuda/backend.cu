@@ -13,17 +13,24 @@ namespace light
     X(attention_kernels)                                                                                     \
     X(conv2d_kernels)                                                                                        \
     X(copy_kernels)                                                                                          \
+    X(dropout_kernels)                                                                                       \
     X(elementwise_binary_kernels)                                                                            \
     X(elementwise_unary_kernels)                                                                             \
     X(embedding_kernels)                                                                                     \
     X(flat_kernels)                                                                                          \
     X(index_kernels)                                                                                         \
+    X(loss_classes_kernels)                                                                                  \
+    X(loss_kernels)                                                                                          \
     X(matmul_kernels)                                                                                        \
     X(norm_channels_kernels)                                                                                 \
     X(norm_rows_kernels)                                                                                     \
     X(optimizer_kernels)                                                                                     \
     X(pool_kernels)                                                                                          \
-    X(rope_kernels)
+    X(random_kernels)                                                                                        \
+    X(reduce_kernels)                                                                                        \
+    X(rope_kernels)                                                                                          \
+    X(scan_kernels)                                                                                          \
+    X(softmax_kernels)
 
 #define DECLARE(name) extern const kernel_entry name[];
 KERNEL_ARRAYS(DECLARE)

@@ -49,6 +49,12 @@ template <class R, class F> __device__ inline R block_reduce(R x, F f, R neutral
     return warp_reduce(lane < warps ? room[lane] : neutral, f);
 }
 
+/* The same for rows that have a warp each, or the whole block: `lanes` is 32 or more. */
+template <class R, class F> __device__ inline R lanes_reduce(R x, F f, R neutral, int lanes, R *room)
+{
+    return lanes == 32 ? warp_reduce(x, f) : block_reduce(x, f, neutral, room);
+}
+
 } // namespace light
 
 #endif

@@ -118,26 +118,29 @@ constexpr int group_size(size_t smallest, size_t largest)
     return largest == 1 ? 16 : smallest <= 2 ? 8 : (int)(16 / smallest);
 }
 
-/* Whether groups of V may be taken; then w counts them. Sets `repeat` and, for a single dim, the number of elements that
- * are left over. */
+/* Whether groups of V may be taken; then w counts them, and `repeat` and the number of elements that are left over, which
+ * may be where there is one dim, are set. */
 template <int K>
 bool group_walk(walk<K> &w, int V, const void *const (&data)[K], const size_t (&sizes)[K], int *tail,
                 unsigned *repeat)
 {
     int last = w.ndim - 1;
-    *tail = last == 0 ? (int)(w.shape[0] % V) : 0;
+    unsigned repeated = 0;
+    *tail = 0;
     *repeat = 0;
     if (w.numel < V || (last > 0 && w.shape[last] % V)) return false;
     for (int k = 0; k < K; k++) {
         size_t alignment = sizes[k] * (size_t)V < 16 ? sizes[k] * (size_t)V : 16;
         if (w.strides[k][last] == 0 && k > 0) {
-            *repeat |= 1u << k;
+            repeated |= 1u << k;
             continue;
         }
         if (w.strides[k][last] != 1 || (uintptr_t)data[k] % alignment) return false;
         for (int d = 0; d < last; d++)
             if (w.strides[k][d] % V) return false;
     }
+    *repeat = repeated;
+    *tail = (int)(w.shape[last] % V);
     w.shape[last] /= V;
     w.numel = last == 0 ? w.shape[0] : w.numel / V;
     w.small = w.numel < ((int64_t)1 << 31);

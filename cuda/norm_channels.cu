@@ -350,7 +350,7 @@ __device__ inline void factors(const channel_norm &job, int64_t statistic, int64
 }
 
 template <class T, int N, bool BACKWARD>
-__global__ void __launch_bounds__(THREADS) write_kernel(channel_norm job)
+__global__ void __launch_bounds__(THREADS, 2) write_kernel(channel_norm job)
 {
     using R = real_of<T>;
     using P = neighbours<T, N>;

@@ -166,7 +166,7 @@ __device__ inline void store_part(const row_norm &job, const R (&gw)[HELD * N], 
 /* gx = rstd (h - mean(h) - xhat mean(h xhat)), h = gy w; without a mean the middle term is absent. SUMS: what goes to gw
  * and gb is summed on the way, of rows that are held whole. */
 template <class T, int N, bool BLOCK, bool SUMS>
-__global__ void __launch_bounds__(THREADS) row_backward_kernel(row_norm job)
+__global__ void __launch_bounds__(THREADS, 1) row_backward_kernel(row_norm job)
 {
     using R = real_of<T>;
     using P = const neighbours<T, N>(&)[2];

@@ -13,6 +13,8 @@
 #include <cuda_fp16.h>
 #endif
 
+#include <type_traits>
+
 namespace light
 {
 
@@ -179,6 +181,26 @@ template <class F> light_status by_index(int dtype, F f)
     default:
         return light_fail(LIGHT_ERR_INTERNAL, "%s is no dtype of indices",
                           light_dtype_name((light_dtype)dtype));
+    }
+}
+
+/* Element i of an array of a dtype that is known at run time, for results of which there are few. */
+template <class R>
+__device__ inline void store_number(void *y, int dtype, int64_t i, R value, bool accumulate)
+{
+    auto store = [=](auto *at) {
+        using T = std::remove_pointer_t<decltype(at)>;
+        at[i] = to<T>(accumulate ? (R)widen(at[i]) + value : value);
+    };
+    switch (dtype) {
+    case LIGHT_F64: store((double *)y); break;
+    case LIGHT_F32: store((float *)y); break;
+    case LIGHT_BF16: store((bf16 *)y); break;
+    case LIGHT_F16: store((f16 *)y); break;
+    case LIGHT_I64: store((int64_t *)y); break;
+    case LIGHT_I32: store((int32_t *)y); break;
+    case LIGHT_U8: store((uint8_t *)y); break;
+    default: store((bool *)y); break;
     }
 }
 

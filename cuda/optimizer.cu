@@ -158,7 +158,7 @@ __device__ inline void update_some(const step_arrays &a, const numbers<R> &c, in
 /* The host knows all numbers but the factor, unless steps were left out, which only the device knows, or the launch is one
  * of many of a record: then one thread works them out again. The elements that fill no N are the last threads'. */
 template <int KIND, int N, class R>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
     optimizer_kernel(step_arrays a, numbers<R> given, light_optimizer_attrs attrs)
 {
     __shared__ numbers<R> shared;

@@ -40,12 +40,10 @@ template <int K> struct walk {
     int64_t strides[K][LIGHT_MAX_DIMS];
 };
 
-/* The operands have one shape; the order of dims is the memory order of the first. */
-template <int K> walk<K> walk_of(const light_tensor *const (&operands)[K])
+/* The dims of an iteration over K tensors, which is sorted and coalesced. */
+template <int K> walk<K> walk_over(const light_iter &it)
 {
-    light_iter it;
     walk<K> w = {};
-    light_iter_init(&it, operands, K);
     w.ndim = it.ndim;
     w.numel = it.numel;
     w.small = it.numel < ((int64_t)1 << 31);
@@ -58,6 +56,14 @@ template <int K> walk<K> walk_of(const light_tensor *const (&operands)[K])
     }
     for (int k = 0; k < K; k++) w.linear = w.linear && (it.strides[k][0] == 1 || it.numel == 1);
     return w;
+}
+
+/* The operands have one shape; the order of dims is the memory order of the first. */
+template <int K> walk<K> walk_of(const light_tensor *const (&operands)[K])
+{
+    light_iter it;
+    light_iter_init(&it, operands, K);
+    return walk_over<K>(it);
 }
 
 /* Where element i of the walk lies in each tensor. */

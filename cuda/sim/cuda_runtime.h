@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CUDA's language and the part of its runtime that this backend uses, for the host: the simulated device. */
+/* CUDA's language and the part of its runtime that this backend uses, for the host: the simulated device. In the
+ * environment:
+ *
+ *     LIGHT_SIM_ORDER    order of threads and blocks: forward, reverse, or the seed of a random one   (block.h)
+ *     LIGHT_SIM_SEED     streams work late, and in an order made from this; 0: at once                (stream.cpp)
+ *     LIGHT_SIM_MEMORY   MiB of a device, 8192                                                        (memory.cpp)
+ *     LIGHT_SIM_DEVICES  how many there are, 1                                                        (device.cpp)
+ */
 #ifndef LIGHT_CUDA_SIM_CUDA_RUNTIME_H
 #define LIGHT_CUDA_SIM_CUDA_RUNTIME_H
 #include <cmath>
@@ -120,6 +127,32 @@ inline float __fdividef(float a, float b)
 inline float __fmaf_rn(float a, float b, float c)
 {
     return fmaf(a, b, c);
+}
+inline float __fadd_rn(float a, float b)
+{
+    return a + b;
+}
+inline float __fmul_rn(float a, float b)
+{
+    return a * b;
+}
+inline double __dadd_rn(double a, double b)
+{
+    return a + b;
+}
+inline double __dmul_rn(double a, double b)
+{
+    return a * b;
+}
+inline void sincospi(double x, double *s, double *c)
+{
+    *s = sin(3.14159265358979323846 * x);
+    *c = cos(3.14159265358979323846 * x);
+}
+inline void sincospif(float x, float *s, float *c)
+{
+    *s = (float)sin(3.14159265358979323846 * x);
+    *c = (float)cos(3.14159265358979323846 * x);
 }
 inline long long atomicCAS(long long *p, long long c, long long v)
 {

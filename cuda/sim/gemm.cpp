@@ -70,8 +70,7 @@ light_status library_gemm(const light_device *device, const gemm_args &g, bool *
             else
                 product<T, T>(g);
         };
-        sim::enqueue(stream_of(device), work);
-        return launched(device, cudaSuccess);
+        return launched(device, sim::enqueue(stream_of(device), work));
     });
 }
 

@@ -94,6 +94,7 @@ struct counts {
     uint64_t launches, synchronizations, allocations;
 };
 extern counts counted;
+extern "C" const counts *light_sim_counts();
 
 /* The devices there are, LIGHT_SIM_DEVICES of them (1), and the one that the calling thread has chosen. */
 int device_count();

@@ -78,6 +78,7 @@ static light_status open_plans(const light_device *device, const gemm_args &g)
     if (!s->gemms->handle)
         LIGHT_TRY(check(device, g, cublasLtCreate(&s->gemms->handle), "opening the library for"));
     if (s->gemms->workspace) return LIGHT_OK;
+    LIGHT_TRY(refuse_recording(device, "the first product"));
     return cuda_status(device, cudaMalloc(&s->gemms->workspace, WORKSPACE), "work memory for products");
 }
 

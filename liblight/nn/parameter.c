@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "base/string.h"
 #include "nn/flat.h"
-#include "tensor/device.h"
+#include "tensor/tensor.h"
 
 #include <string.h>
 

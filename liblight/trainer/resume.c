@@ -406,6 +406,7 @@ static const char *precision_of(const light_checkpoint *checkpoint, light_dtype 
 /* Parameters of the run's dtype that are of another in the checkpoint: not another model, but another precision. */
 static light_status check_precision(light_trainer *t, const light_checkpoint *checkpoint)
 {
+    const light_dtype dtype = t->precision->dtype;
     for (light_parameter *p = light_next_parameter(t->module, NULL); p;
          p = light_next_parameter(t->module, p)) {
         light_checkpoint_tensor found;
@@ -413,15 +414,13 @@ static light_status check_precision(light_trainer *t, const light_checkpoint *ch
         if (!name) return LIGHT_ERR_MEMORY;
         bool there = light_checkpoint_find(checkpoint, name, &found);
         light_free(name);
-        if (p->is_buffer || !there || light_dtype_of(p->tensor) != t->precision->dtype ||
-            found.dtype == t->precision->dtype)
-            continue;
+        if (p->is_buffer || !there || light_dtype_of(p->tensor) != dtype || found.dtype == dtype) continue;
         return light_fail(
             LIGHT_ERR_FORMAT,
             "checkpoint %s has parameters in %s, and those of a run with --trainer.precision %s "
             "are %s: give --trainer.precision %s",
             light_checkpoint_path(checkpoint), light_dtype_name(found.dtype), t->options.precision,
-            light_dtype_name(t->precision->dtype), precision_of(checkpoint, found.dtype));
+            light_dtype_name(dtype), precision_of(checkpoint, found.dtype));
     }
     return LIGHT_OK;
 }

@@ -9,6 +9,8 @@
 
 #include "tensor/device.h"
 
+#include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +21,25 @@ static inline light_device *open_cuda(const char *name)
     light_message_set_level(LIGHT_MESSAGE_ERROR);
     assert_light_ok(light_device_get(name, &device));
     return device;
+}
+
+/* What the simulated device counts, see cuda/sim/runtime.h. */
+typedef struct sim_counts {
+    uint64_t launches, synchronizations, allocations;
+} sim_counts;
+
+/* After open_cuda. */
+static inline sim_counts counts_now(void)
+{
+    const sim_counts *(*counts)(void);
+    char path[4096];
+    snprintf(path, sizeof path, "%s/liblight_cuda_sim.so", getenv("LIGHT_PLUGIN_PATH"));
+    void *library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+    assert_non_null(library);
+    *(void **)&counts = dlsym(library, "light_sim_counts");
+    dlclose(library); /* it stays open for the device */
+    assert_non_null(counts);
+    return *counts();
 }
 
 /* Byte i of pattern p. */

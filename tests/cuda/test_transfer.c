@@ -136,6 +136,34 @@ static void test_batches_that_grow(void **state)
     free(back);
 }
 
+/* Batches of one size: no memory is asked for and nobody waits, once there have been a few. */
+static void test_steady_batches(void **state)
+{
+    unsigned char *host = new_pattern(3000, 1);
+    char *data = allocate(cuda, 3000);
+    sim_counts before = {0, 0, 0};
+    (void)state;
+    for (int i = 0; i < 12; i++) {
+        void *field;
+        if (i == 6) before = counts_now();
+        assert_light_ok(cuda->backend->upload_begin(cuda));
+        for (int f = 0; f < 3; f++) {
+            assert_light_ok(cuda->backend->upload(cuda, host + 1000 * f, 1000, &field));
+            copy_within(cuda, data + 1000 * f, field, 1000);
+        }
+    }
+    sim_counts after = counts_now();
+    assert_int_equal(after.launches - before.launches, 18);
+    assert_int_equal(after.allocations, before.allocations);
+    assert_in_range(after.synchronizations - before.synchronizations, 0,
+                    18); /* a piece of pinned memory in use */
+    unsigned char back[3000];
+    device_read(cuda, data, back, sizeof back);
+    assert_pattern(back, sizeof back, 1);
+    cuda->backend->release(cuda, data, 3000);
+    free(host);
+}
+
 /* ---- numbers --------------------------------------------------------------------------- */
 
 static void fill(void *data, light_dtype dtype, double value)
@@ -262,6 +290,7 @@ int main(void)
         cmocka_unit_test(test_batches),
         cmocka_unit_test(test_batches_one_ahead),
         cmocka_unit_test(test_batches_that_grow),
+        cmocka_unit_test(test_steady_batches),
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_numbers_that_stay),
         cmocka_unit_test(test_what_waits),

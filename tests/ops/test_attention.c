@@ -227,6 +227,7 @@ static void plain_and_causal(void **state)
         check_case((attention_case){1, 1, 1, 1, 1, 1, p, NO_MASK, BY_PAIR, PLAIN});
         check_case((attention_case){1, 4, 2, 2, 3, 2, p, NO_MASK, BY_PAIR, PLAIN});
         check_case((attention_case){2, 3, 1, 2, 2, 2, p, NO_MASK, BY_PAIR, PLAIN});
+        check_case((attention_case){1, 2, 1, 3, 4, 8, p, NO_MASK, BY_PAIR, SWAPPED});
     }
     check_case((attention_case){1, 1, 1, 3, 3, 4, {.scale = 0.25}, NO_MASK, BY_PAIR, PLAIN});
 }
@@ -315,6 +316,12 @@ static void large_shapes(void **state)
     check_large((attention_case){2, 2, 2, 70, 120, 8, causal, FLOAT_MASK, BY_ALL, SWAPPED}, LIGHT_F64, 1e-13);
     check_large((attention_case){2, 2, 2, 130, 120, 8, none, FLOAT_MASK, BY_QUERY, PLAIN}, LIGHT_F32, 4e-6);
     check_large((attention_case){1, 2, 1, 70, 600, 8, causal, NO_MASK, BY_PAIR, PLAIN}, LIGHT_F64, 1e-13);
+    check_large((attention_case){1, 1, 1, 20, 40, 100, drop, NO_MASK, BY_PAIR, PLAIN}, LIGHT_F32, 4e-6);
+    check_large((attention_case){1, 2, 1, 20, 70, 256, causal, NO_MASK, BY_PAIR, PLAIN}, LIGHT_F32, 4e-6);
+    check_large((attention_case){1, 1, 1, 10, 20, 300, none, NO_MASK, BY_PAIR, PLAIN}, LIGHT_F64, 1e-13);
+    check_large((attention_case){1, 2, 1, 1, 100, 80, causal, NO_MASK, BY_PAIR, PLAIN}, LIGHT_F64, 1e-13);
+    check_large((attention_case){1, 1, 1, 20, 30, 256, none, NO_MASK, BY_PAIR, PLAIN}, LIGHT_BF16, 0x1p-7);
+    check_large((attention_case){1, 1, 1, 20, 30, 64, drop, NO_MASK, BY_PAIR, PLAIN}, LIGHT_F16, 0x1p-9);
     check_large((attention_case){1, 4, 4, 70, 120, 64, causal, NO_MASK, BY_PAIR, SWAPPED}, LIGHT_BF16,
                 0x1p-7);
     check_large((attention_case){1, 1, 1, 70, 120, 33, none, BOOL_MASK, BY_KEY, PLAIN}, LIGHT_F16, 0x1p-9);
@@ -331,6 +338,7 @@ static void half_precision(void **state)
         {1, 1, 1, 70, 100, 128, causal, NO_MASK, BY_PAIR, SWAPPED},
         {1, 1, 1, 20, 200, 128, none, NO_MASK, BY_PAIR, PLAIN},
         {2, 4, 2, 1, 70, 128, causal, NO_MASK, BY_PAIR, PLAIN}, /* decoding */
+        {2, 4, 2, 300, 40, 16, none, NO_MASK, BY_PAIR, PLAIN},
         {1, 2, 2, 35, 35, 8, causal, NO_MASK, BY_PAIR, PLAIN},
         {2, 1, 1, 20, 30, 40, scaled, NO_MASK, BY_PAIR, PLAIN},
         {1, 3, 1, 40, 30, 80, none, NO_MASK, BY_PAIR, SWAPPED},

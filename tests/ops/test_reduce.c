@@ -153,6 +153,38 @@ static void long_reductions(void **state)
     }
 }
 
+/* Rows and columns that are cut into parts, lengths that are no multiple of anything, dims that lie apart. */
+static void uneven_reductions(void **state)
+{
+    static const struct {
+        light_shape in, out;
+        light_dims dims;
+        uint32_t mask;
+    } cases[] = {
+        {{2, {1, 40007}}, {1, {1}}, {1, {1}}, 2},         {{2, {9001, 5}}, {1, {5}}, {1, {0}}, 1},
+        {{3, {2, 2048, 3}}, {1, {2048}}, {2, {0, 2}}, 5}, {{3, {40, 3, 100}}, {1, {3}}, {2, {0, 2}}, 5},
+        {{2, {3000, 8}}, {1, {8}}, {1, {0}}, 1},
+    };
+    (void)state;
+    for (kind k = SUM; k <= LOGSUMEXP; k++)
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            reduction r = {.kind = k,
+                           .in = cases[i].in,
+                           .out = cases[i].out,
+                           .dims = cases[i].dims,
+                           .mask = cases[i].mask};
+            check_op(&(op_check){.name = kind_names[k],
+                                 .apply = apply_reduction,
+                                 .reference = reference_reduction,
+                                 .user = &r,
+                                 .in = {{.shape = r.in}},
+                                 .out = r.out,
+                                 .terms = light_shape_numel(r.in) / light_shape_numel(r.out),
+                                 .layouts = 1u << OP_ROW_MAJOR | 1u << OP_GAPS,
+                                 .no_grad = true});
+        }
+}
+
 static void whole_numbers(void **state)
 {
     (void)state;
@@ -328,12 +360,50 @@ static void softmaxes(void **state)
     check_soft(LIGHT_SHAPE(3, 1), 1, false);
     check_soft(LIGHT_SHAPE(2, 1300), 1, true);
     check_soft(LIGHT_SHAPE(3, 1100), 0, true);
+    check_soft(LIGHT_SHAPE(1, 20003), 1, true);
+    check_soft(LIGHT_SHAPE(40000, 1), 0, true);
     light_step *s = new_step();
     light_tensor *x = from_doubles(s, LIGHT_SHAPE(2, 2), LIGHT_F32, (double[]){1000, 1000, -INFINITY, 0});
     assert_values(light_softmax(s, x, 1), (double[]){0.5, 0.5, 0, 1}, 1e-7);
     assert_values(light_log_softmax(s, x, 1), (double[]){-log(2), -log(2), -INFINITY, 0}, 1e-7);
     light_softmax(s, x, 2);
     assert_step_failed(s, LIGHT_ERR_ARGUMENT, "softmax: dim 2 of a tensor of shape [2, 2]");
+    light_step_free(s);
+}
+
+/* Lines of several lengths, to and beyond what is held at once: gx = y (g - sum of g y), or g - exp(y) sum of g. */
+static void gradients_of_long_lines(void **state)
+{
+    enum { LINES = 2, MOST = 20002 };
+    static const int lengths[] = {33, 1000, 5001, 17000, MOST};
+    static double values[LINES * MOST], g[LINES * MOST], y[LINES * MOST], expected[LINES * MOST];
+    (void)state;
+    light_step *s = new_step();
+    for (int i = 0; i < 20; i++) {
+        int n = lengths[i / 4], log = i / 2 % 2, dim = i % 2;
+        light_shape shape = dim ? LIGHT_SHAPE(LINES, n) : LIGHT_SHAPE(n, LINES);
+        light_step_begin(s);
+        spread_values(values, LINES * n, -4, 4, 1);
+        spread_values(g, LINES * n, -2, 2, 2);
+        light_tensor *x = from_doubles(s, shape, LIGHT_F32, values);
+        light_set_requires_grad(x, true);
+        light_tensor *result = log ? light_log_softmax(s, x, dim) : light_softmax(s, x, dim);
+        read_doubles(result, y);
+        assert_int_equal(light_backward_from(s, result, from_doubles(s, shape, LIGHT_F32, g)), LIGHT_OK);
+        for (int line = 0; line < LINES; line++) {
+            double dot = 0;
+            for (int k = 0; k < n; k++) {
+                int at = dim ? line * n + k : k * LINES + line;
+                dot += log ? g[at] : g[at] * y[at];
+            }
+            for (int k = 0; k < n; k++) {
+                int at = dim ? line * n + k : k * LINES + line;
+                expected[at] = log ? g[at] - exp(y[at]) * dot : y[at] * (g[at] - dot);
+            }
+        }
+        assert_values(light_grad(x), expected, 32 * dtype_epsilon(LIGHT_F32));
+    }
+    assert_step_ok(s);
     light_step_free(s);
 }
 
@@ -369,6 +439,28 @@ static void cumulative_sums(void **state)
                              .in = {{.shape = LIGHT_SHAPE(2, 3, 4)}},
                              .out = LIGHT_SHAPE(2, 3, 4),
                              .terms = 4});
+}
+
+/* Lines that are cut into parts; whole numbers are exact. */
+static void long_cumulative_sums(void **state)
+{
+    enum { N = 20011, LINES = 2 };
+    static double values[N * LINES], expected[N * LINES];
+    static const light_dtype dtypes[] = {LIGHT_I32, LIGHT_I64, LIGHT_U8, LIGHT_F64, LIGHT_F32};
+    (void)state;
+    light_step *s = new_step();
+    for (int i = 0; i < N * LINES; i++) values[i] = i * 7 % 11;
+    for (int d = 0; d < 10; d++) {
+        int dim = d % 2;
+        for (int i = 0; i < N * LINES; i++) {
+            int before = dim ? (i % N ? i - 1 : -1) : i - LINES;
+            expected[i] = values[i] + (before < 0 ? 0 : expected[before]);
+        }
+        light_shape shape = dim ? LIGHT_SHAPE(LINES, N) : LIGHT_SHAPE(N, LINES);
+        assert_values(light_cumsum(s, from_doubles(s, shape, dtypes[d / 2], values), dim), expected, 0);
+    }
+    assert_step_ok(s);
+    light_step_free(s);
 }
 
 static const double scores[] = {1, 5, 5, -2, 0, 3, 7, 7, -1, 2, 4, 6};
@@ -429,6 +521,41 @@ static void largest_elements(void **state)
     light_step_free(s);
 }
 
+/* Many equal elements: the first of them are taken, in every dtype. */
+static void largest_of_many(void **state)
+{
+    enum { N = 3001, LINES = 2 };
+    static const int64_t ks[] = {1, 5, 700, 1500, N};
+    static const light_dtype dtypes[] = {LIGHT_F64, LIGHT_F32, LIGHT_BF16, LIGHT_F16,
+                                         LIGHT_I64, LIGHT_I32, LIGHT_U8};
+    static double values[N * LINES], expected[N * LINES];
+    (void)state;
+    light_step *s = new_step();
+    for (int i = 0; i < N * LINES; i++) values[i] = i * 37 % 101;
+    for (int i = 0; i < 35; i++) {
+        int64_t k = ks[i / 7];
+        light_tensor *indices, *x = from_doubles(s, LIGHT_SHAPE(LINES, N), dtypes[i % 7], values);
+        for (int line = 0; line < LINES; line++) {
+            int64_t found = 0;
+            for (int value = 100; value >= 0; value--)
+                for (int at = 0; at < N && found < k; at++)
+                    if (values[line * N + at] == value) expected[line * k + found++] = at;
+        }
+        light_topk(s, x, k, 1, &indices);
+        assert_values(indices, expected, 0);
+    }
+    light_tensor *bits = from_doubles(s, LIGHT_SHAPE(LINES, N), LIGHT_F32, values);
+    assert_values(light_argmax(s, bits, 1), (double[]){expected[0], expected[N]}, 0);
+    double least[LINES];
+    for (int line = 0; line < LINES; line++) {
+        least[line] = 0;
+        while (values[line * N + (int)least[line]] != 0) least[line]++;
+    }
+    assert_values(light_argmin(s, bits, 1), least, 0);
+    assert_step_ok(s);
+    light_step_free(s);
+}
+
 static void positions_of_extrema(void **state)
 {
     static const light_dtype dtypes[] = {LIGHT_F64, LIGHT_F32, LIGHT_BF16, LIGHT_I32, LIGHT_I64};
@@ -457,14 +584,18 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reductions),
         cmocka_unit_test(long_reductions),
+        cmocka_unit_test(uneven_reductions),
         cmocka_unit_test(whole_numbers),
         cmocka_unit_test(nothing_and_infinity),
         cmocka_unit_test(equal_extrema_share),
         cmocka_unit_test(long_sums_are_accurate),
         cmocka_unit_test(same_bits_for_any_threads),
         cmocka_unit_test(softmaxes),
+        cmocka_unit_test(gradients_of_long_lines),
         cmocka_unit_test(cumulative_sums),
+        cmocka_unit_test(long_cumulative_sums),
         cmocka_unit_test(largest_elements),
+        cmocka_unit_test(largest_of_many),
         cmocka_unit_test(positions_of_extrema),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -259,7 +259,9 @@ static void large_transposes(void **state)
 {
     enum { ROWS = 203, COLUMNS = 411 };
     static double expected[ROWS * COLUMNS];
+    static double small[ROWS * COLUMNS];
     static const light_dtype dtypes[] = {LIGHT_F64, LIGHT_F32, LIGHT_I32};
+    static const light_dtype small_dtypes[] = {LIGHT_BF16, LIGHT_F16, LIGHT_U8, LIGHT_BOOL};
     (void)state;
     light_step *s = new_step();
     for (int i = 0; i < ROWS * COLUMNS; i++) expected[i] = i % ROWS * COLUMNS + i / ROWS;
@@ -267,6 +269,13 @@ static void large_transposes(void **state)
         light_tensor *x =
             light_reshape(s, light_arange(s, 0, ROWS * COLUMNS, 1, dtypes[d]), LIGHT_SHAPE(ROWS, COLUMNS));
         assert_values(light_contiguous(s, light_transpose(s, x, 0, 1)), expected, 0);
+    }
+    for (int d = 0; d < 4; d++) {
+        int most = small_dtypes[d] == LIGHT_BOOL ? 2 : 251;
+        for (int i = 0; i < ROWS * COLUMNS; i++) small[i] = i % most;
+        light_tensor *x = from_doubles(s, LIGHT_SHAPE(ROWS, COLUMNS), small_dtypes[d], small);
+        for (int i = 0; i < ROWS * COLUMNS; i++) small[i] = (int)expected[i] % most;
+        assert_values(light_contiguous(s, light_transpose(s, x, 0, 1)), small, 0);
     }
     assert_step_ok(s);
     light_step_free(s);

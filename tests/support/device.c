@@ -18,8 +18,8 @@
 
 /* ---- the locked device -------------------------------------------------- */
 
-#define RANGE                                                                                                \
-    ((size_t)1 << 42) /* addresses only: steps come from its beginning, lasting memory from its end */
+/* Addresses only: steps come from the beginning of the range, lasting memory from its end. */
+#define RANGE ((size_t)1 << 42)
 #define SLOT  ((size_t)1 << 30) /* for one step */
 #define SLOTS 1024
 

@@ -3,6 +3,7 @@
 #include "support/tensors.h"
 
 #include "base/philox.h"
+#include "tensor/device.h"
 #include "tensor/tensor.h"
 
 #include <stdlib.h>
@@ -86,6 +87,20 @@ void assert_step_failed(const light_step *s, light_status status, const char *pa
     assert_int_equal(light_step_status(s), status);
     if (!strstr(light_error_message(), part))
         fail_msg("\"%s\" does not contain \"%s\"", light_error_message(), part);
+}
+
+void assert_index_error(const light_step *s, const char *on_host, const char *on_gpu)
+{
+    light_device *device = test_device();
+    if (strncmp(light_device_name(device), "cuda", 4)) {
+        assert_step_failed(s, LIGHT_ERR_ARGUMENT, on_host);
+        return;
+    }
+    light_status status = light_step_status(s);
+    if (status == LIGHT_OK) status = device->backend->synchronize(device);
+    assert_int_equal(status, LIGHT_ERR_ARGUMENT);
+    if (!strstr(light_error_message(), on_gpu))
+        fail_msg("\"%s\" does not contain \"%s\"", light_error_message(), on_gpu);
 }
 
 void write_doubles(light_tensor *t, const double *values)

@@ -25,6 +25,8 @@ light_step *new_step(void);
 void assert_step_ok(const light_step *s);
 /* The step has failed with this status, and the text contains `part`. */
 void assert_step_failed(const light_step *s, light_status status, const char *part);
+/* An index was out of range. A GPU says so when it gets there, with the index but not its position. */
+void assert_index_error(const light_step *s, const char *on_host, const char *on_gpu);
 
 /* A tensor of the step, and one for the caller to free, from row-major doubles. */
 light_tensor *from_doubles(light_step *s, light_shape shape, light_dtype dtype, const double *values);
