@@ -110,7 +110,7 @@ def run(command, env, timeout):
     if done.returncode == 0 and found:
         return found, None
     text = (done.stderr.strip() or done.stdout.strip() or "nothing printed").splitlines()[-1]
-    return {}, f"exit status {done.returncode}: {text}"
+    return found, f"exit status {done.returncode}: {text}"
 
 
 class Side:
@@ -424,4 +424,5 @@ def main():
     return 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
