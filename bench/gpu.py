@@ -5,7 +5,7 @@
 Memory-bound kernels are shown in TB/s and as a share of the copy bandwidth that was measured (the faster of the two
 sides' copies), products and attention in TFLOP/s and as a share of the fastest product measured, GPT in tokens/s and
 ResNet-50 in images/s, both with the model FLOP utilisation against that same product; the MLP in time per step. Memory
-is what the driver says that the GPU holds, less what it held before. One process a case; nothing runs beside it.
+is what the driver says that the GPU holds, less what it held before. Each side of a case is a process of its own.
 """
 import argparse
 import datetime
@@ -173,12 +173,8 @@ def table(rows):
 
 
 def gpu():
-    try:
-        done = subprocess.run(["nvidia-smi", "--id=0", "--query-gpu=name,driver_version,memory.total,clocks.max.sm",
-                               "--format=csv,noheader"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        return done.stdout.strip() or "unknown"
-    except OSError:
-        return "none (no nvidia-smi)"
+    return run.output(["nvidia-smi", "--id=0", "--query-gpu=name,driver_version,memory.total,clocks.max.sm",
+                       "--format=csv,noheader"]) or "unknown GPU"
 
 
 def parse():

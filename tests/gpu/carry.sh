@@ -24,4 +24,5 @@ needed | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p' | sort -u | while IFS= read -r path;
     *) cp -L -- "$path" "$libs/" ;;
     esac
 done
-echo "$libs: $(find "$libs" -type f | wc -l) libraries, $(du -sh "$libs" | cut -f1)"
+git -C "$(dirname -- "$0")" describe --always --dirty >"$libs/commit" 2>/dev/null || rm -f "$libs/commit"
+echo "$libs: $(find "$libs" -name '*.so*' | wc -l) libraries, $(du -sh "$libs" | cut -f1)"

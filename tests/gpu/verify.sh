@@ -50,11 +50,14 @@ out=${out:-$build/gpu-verify}
 mkdir -p "$out" || exit 2
 out=$(CDPATH= cd -- "$out" && pwd)
 rm -f "$out"/*.log "$out"/*.json "$out"/*.txt
-for candidate in "$python" "$build/bench-venv/bin/python" python3; do
-    [ -n "$candidate" ] && "$candidate" -c 'import torch' >/dev/null 2>&1 && { python=$candidate; break; }
-    [ "$candidate" != "$python" ] || [ -z "$python" ] || echo "verify.sh: $python has no PyTorch" >&2
-done
-"${python:-python3}" -c 'import torch' >/dev/null 2>&1 || python=
+has_torch() { "$1" -c 'import torch' >/dev/null 2>&1; }
+if [ -n "$python" ]; then
+    has_torch "$python" || { echo "verify.sh: $python has no PyTorch" >&2; python=; }
+elif has_torch "$build/bench-venv/bin/python"; then
+    python=$build/bench-venv/bin/python
+elif has_torch python3; then
+    python=$(command -v python3)
+fi
 
 export LIGHT_PLUGIN_PATH="$build"
 export LD_LIBRARY_PATH="$build/libs:$build${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
