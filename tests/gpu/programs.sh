@@ -11,7 +11,7 @@ cd "$build/tests" || exit 2
 # shellcheck disable=SC2016
 printf '%s\n' "$@" | xargs -n 1 -P 4 sh -c '
     test -x "./$1" || { echo "FAILED $1: there is no such program in $BUILD/tests" | tee "$LOGS/$1.log"; exit; }
-    timeout -k 5 60 $PREFIX "./$1" >"$LOGS/$1.log" 2>&1
+    timeout --foreground -k 5 60 $PREFIX "./$1" >"$LOGS/$1.log" 2>&1
     code=$?
     if [ $code -eq 0 ]; then
         rm "$LOGS/$1.log"

@@ -26,7 +26,7 @@ def main():
         path = os.path.join(out, step["name"] + ".log")
         if os.path.exists(path):
             with open(path, errors="replace") as file:
-                lines += ["", f"== {step['name']}", *file.read().splitlines()[-80:]]
+                lines += ["", f"== {step['name']}", *file.read().splitlines()[-120:]]
     for name, text in (("gpu-verify.json", json.dumps(result, indent=1)), ("gpu-verify.txt", "\n".join(lines))):
         with open(os.path.join(out, name), "w") as file:
             file.write(text + "\n")
