@@ -27,7 +27,7 @@ typedef struct {
     bool stepped, moving; /* the optimizer's state exists; training went on after asking */
     int round;            /* counts from -warmup */
     double *save, *blocked, *load;
-    double bytes;
+    bench_work work; /* the file's size */
     light_module *model;
     light_tensor *targets[MAX_SHAPES]; /* where the optimizer's tensors are read to, one for each shape */
 } bench_state;
@@ -72,9 +72,9 @@ static light_status read_all(const light_checkpoint *checkpoint)
 {
     LIGHT_TRY(light_checkpoint_read_module(checkpoint, bench.model, "model", true));
     light_checkpoint_tensor tensor;
-    bench.bytes = 0;
+    bench.work.bytes = 0;
     for (size_t i = 0; light_checkpoint_tensor_at(checkpoint, i, &tensor); i++) {
-        bench.bytes += (double)light_shape_numel(tensor.shape) * (double)light_dtype_size(tensor.dtype);
+        bench.work.bytes += (double)light_shape_numel(tensor.shape) * (double)light_dtype_size(tensor.dtype);
         if (!strncmp(tensor.name, "model/", 6)) continue;
         light_tensor *to;
         LIGHT_TRY(target_for(&tensor, &to));
@@ -167,9 +167,9 @@ static light_status measure_in_folder(void)
     light_module_free(bench.model);
     for (int i = 0; i < MAX_SHAPES; i++) light_tensor_free(bench.targets[i]);
     if (status == LIGHT_OK) {
-        bench_report("ckpt_save", bench.save, n, bench.bytes);
-        bench_report("ckpt_blocked", bench.blocked, n, bench.bytes);
-        bench_report("ckpt_load", bench.load, n, bench.bytes);
+        bench_report("ckpt_save", bench.save, n, &bench.work);
+        bench_report("ckpt_blocked", bench.blocked, n, &bench.work);
+        bench_report("ckpt_load", bench.load, n, &bench.work);
     }
     free(bench.save);
     return status;

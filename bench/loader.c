@@ -31,7 +31,7 @@ static light_status measure(const bench_run *run, light_loader *loader, light_st
     light_status status = LIGHT_OK;
     for (int i = -run->warmup; i < run->steps && status == LIGHT_OK; i++)
         status = epoch(loader, s, i + run->warmup, i < 0 ? &unused : &samples[i]);
-    if (status == LIGHT_OK) bench_report(run->name, samples, run->steps, 0);
+    if (status == LIGHT_OK) bench_report(run->name, samples, run->steps, NULL);
     free(samples);
     return status;
 }

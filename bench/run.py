@@ -110,7 +110,7 @@ def run(command, env, timeout):
     if done.returncode == 0 and found:
         return found, None
     text = (done.stderr.strip() or done.stdout.strip() or "nothing printed").splitlines()[-1]
-    return {}, f"exit status {done.returncode}: {text}"
+    return found, f"exit status {done.returncode}: {text}"
 
 
 class Side:
@@ -182,20 +182,37 @@ def torch_commands(python, programs=None):
     return commands
 
 
+def output(command):
+    """What a command prints; nothing where it is missing."""
+    try:
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
+def commit(build):
+    """Of the source tree, or the one that tests/gpu/carry.sh noted down."""
+    found = output(["git", "-C", HERE, "describe", "--always", "--dirty"])
+    noted = os.path.join(build, "libs", "commit")
+    if not found and os.path.exists(noted):
+        with open(noted) as file:
+            found = file.read().strip()
+    return found
+
+
 def light_versions(build):
     """The commit, and which libraries the program really takes."""
     found = {}
     for program in sorted({case.program for case in CASES}):
         path = os.path.join(build, "bench", program)
         if os.access(path, os.X_OK):
-            listed = subprocess.run(["ldd", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+            listed = output(["ldd", path])
             for name in ("openblas", "xsmm", "gomp", "omp"):
                 match = re.search(rf"lib{name}\S*\.so\S* => (\S+)", listed)
                 if match:
                     found[name] = os.path.basename(os.path.realpath(match.group(1)))
             break
-    git = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], stdout=subprocess.PIPE,
-                         stderr=subprocess.DEVNULL, text=True).stdout.strip()
+    git = commit(build)
     return dict(found, commit=git) if git else found
 
 
@@ -424,4 +441,5 @@ def main():
     return 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -91,6 +91,6 @@ int main(int argc, char **argv)
     light_status status = LIGHT_ERR_MEMORY;
     if (model) status = strcmp(run.name, "start") ? with_trainer(model) : by_hand(model);
     light_module_free(model);
-    if (status == LIGHT_OK) bench_report(run.name, &first_step, 1, 0);
+    if (status == LIGHT_OK) bench_report(run.name, &first_step, 1, NULL);
     return bench_exit(status);
 }

@@ -107,7 +107,7 @@ static light_status measure(bench_run *run, trivial *model, bench_repeat *data)
             : by_hand(&model->base, data);
     double *samples = model->times + run->warmup;
     for (int i = 0; i < run->steps; i++) samples[i] = samples[i + 1] - samples[i];
-    if (status == LIGHT_OK) bench_report(run->name, samples, run->steps, 0);
+    if (status == LIGHT_OK) bench_report(run->name, samples, run->steps, NULL);
     free(model->times);
     return status;
 }

@@ -97,7 +97,18 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-void bench_report(const char *name, double *samples, int n, double bytes)
+static void print_work(const bench_work *work)
+{
+    const struct {
+        const char *name;
+        double value;
+    } fields[] = {
+        {"bytes", work->bytes}, {"flops", work->flops}, {"items", work->items}, {"step_mb", work->step_mb}};
+    for (int i = 0; i < 4; i++)
+        if (fields[i].value > 0) printf("\"%s\": %.0f, ", fields[i].name, fields[i].value);
+}
+
+void bench_report(const char *name, double *samples, int n, const bench_work *work)
 {
     qsort(samples, (size_t)n, sizeof(double), compare);
     double median = (samples[(n - 1) / 2] + samples[n / 2]) / 2;
@@ -105,7 +116,7 @@ void bench_report(const char *name, double *samples, int n, double bytes)
         "{\"case\": \"%s\", \"side\": \"light\", \"variant\": \"default\", \"median\": %.9g, \"min\": %.9g, "
         "\"max\": %.9g, \"peak_rss_mb\": %.1f, \"start_rss_mb\": %.1f, ",
         name, median, samples[0], samples[n - 1], memory_mb("VmHWM"), start_rss_mb);
-    if (bytes > 0) printf("\"bytes\": %.0f, ", bytes);
+    if (work) print_work(work);
     printf("\"versions\": {\"compiler\": \"%s\"}, \"samples\": [", __VERSION__);
     for (int i = 0; i < n; i++) printf("%s%.4g", i ? ", " : "", samples[i]);
     printf("]}\n");
@@ -122,7 +133,7 @@ light_status bench_steps(const bench_run *run, light_status (*step)(void *user),
         status = step(user);
         if (i >= 0) samples[i] = (bench_now() - begin) / per_step;
     }
-    if (status == LIGHT_OK) bench_report(run->name, samples, run->steps, 0);
+    if (status == LIGHT_OK) bench_report(run->name, samples, run->steps, NULL);
     free(samples);
     return status;
 }

@@ -23,8 +23,16 @@ void bench_defaults(bench_run *run, int warmup, int steps);
 double bench_now(void);
 double bench_since_start(void);
 
-/* Prints the line: n samples in seconds, which it sorts. `bytes` unless 0: the size of a file. */
-void bench_report(const char *name, double *samples, int n, double bytes);
+/* What the seconds of one sample were spent on; zero leaves a field out. */
+typedef struct bench_work {
+    double bytes;   /* of a file, or read and written on a device */
+    double flops;   /* the model's or the product's own, nothing recomputed */
+    double items;   /* tokens, images */
+    double step_mb; /* the most that a step's tensors took */
+} bench_work;
+
+/* Prints the line: n samples in seconds, which it sorts. `work` may be NULL. */
+void bench_report(const char *name, double *samples, int n, const bench_work *work);
 /* Calls step(user) warmup + steps times and reports the times of the last ones, each divided by `per_step`. */
 light_status bench_steps(const bench_run *run, light_status (*step)(void *user), void *user, double per_step);
 

@@ -139,6 +139,102 @@ static light_tensor *resnet18_forward(light_module *self, light_step *s, light_t
 const light_module_vtable bench_resnet18 = {LIGHT_MODULE(resnet18), .init = resnet18_init,
                                             .forward = resnet18_forward};
 
+/* ---- ResNet-50 ---------------------------------------------------------- */
+
+/* A convolution without bias, and its normalisation. */
+typedef struct {
+    light_conv2d conv;
+    light_batch_norm norm;
+} conv_norm;
+
+static light_status add_conv_norm(conv_norm *c, light_module *parent, int64_t in_channels, int64_t channels,
+                                  int64_t kernel, int64_t stride)
+{
+    LIGHT_TRY(light_conv2d_init(&c->conv, parent, NULL, .in_channels = in_channels, .out_channels = channels,
+                                .kernel = kernel, .stride = stride, .padding = kernel / 2,
+                                .bias = LIGHT_OFF));
+    return light_batch_norm_init(&c->norm, parent, NULL, .features = channels);
+}
+
+static light_tensor *conv_norm_forward(light_step *s, conv_norm *c, light_tensor *x)
+{
+    return light_forward(s, &c->norm.base, light_forward(s, &c->conv.base, x));
+}
+
+typedef struct {
+    light_module base;
+    int64_t in_channels, channels, stride; /* set before it is added */
+    conv_norm reduce, middle, expand, shortcut;
+} bottleneck;
+
+static bool is_projected(const bottleneck *m)
+{
+    return m->stride != 1 || m->in_channels != 4 * m->channels;
+}
+
+static light_status bottleneck_init(light_module *self)
+{
+    bottleneck *m = (bottleneck *)self;
+    LIGHT_TRY(add_conv_norm(&m->reduce, self, m->in_channels, m->channels, 1, 1));
+    LIGHT_TRY(add_conv_norm(&m->middle, self, m->channels, m->channels, 3, m->stride));
+    LIGHT_TRY(add_conv_norm(&m->expand, self, m->channels, 4 * m->channels, 1, 1));
+    if (!is_projected(m)) return LIGHT_OK;
+    return add_conv_norm(&m->shortcut, self, m->in_channels, 4 * m->channels, 1, m->stride);
+}
+
+static light_tensor *bottleneck_forward(light_module *self, light_step *s, light_tensor *x)
+{
+    bottleneck *m = (bottleneck *)self;
+    light_tensor *y = light_relu_(s, conv_norm_forward(s, &m->reduce, x));
+    y = light_relu_(s, conv_norm_forward(s, &m->middle, y));
+    y = conv_norm_forward(s, &m->expand, y);
+    if (is_projected(m)) x = conv_norm_forward(s, &m->shortcut, x);
+    return light_relu_(s, light_add_(s, y, x));
+}
+
+static const light_module_vtable bottleneck_vtable = {LIGHT_MODULE(bottleneck), .init = bottleneck_init,
+                                                      .forward = bottleneck_forward};
+
+enum { BOTTLENECKS = 16 };
+
+typedef struct {
+    light_module base;
+    conv_norm stem;
+    bottleneck blocks[BOTTLENECKS];
+    light_linear fc;
+} resnet50;
+
+static light_status resnet50_init(light_module *self)
+{
+    static const int starts[] = {0, 3, 7, 13}; /* the first block of each stage */
+    resnet50 *m = (resnet50 *)self;
+    LIGHT_TRY(add_conv_norm(&m->stem, self, 3, 64, 7, 2));
+    int64_t in_channels = 64;
+    for (int i = 0, stage = -1; i < BOTTLENECKS; i++) {
+        bool first = stage < 3 && i == starts[stage + 1];
+        if (first) stage++;
+        bottleneck *block = &m->blocks[i];
+        block->in_channels = in_channels;
+        block->channels = 64 << stage;
+        block->stride = first && stage > 0 ? 2 : 1;
+        in_channels = 4 * block->channels;
+        LIGHT_TRY(light_module_add(&block->base, &bottleneck_vtable, self, NULL));
+    }
+    return light_linear_init(&m->fc, self, "fc", .in_features = 2048, .out_features = 1000);
+}
+
+static light_tensor *resnet50_forward(light_module *self, light_step *s, light_tensor *x)
+{
+    const light_pool2d_params pool = {.kernel = {3, 3}, .stride = {2, 2}, .padding = {1, 1}};
+    resnet50 *m = (resnet50 *)self;
+    x = light_max_pool2d_with(s, light_relu_(s, conv_norm_forward(s, &m->stem, x)), pool);
+    for (int i = 0; i < BOTTLENECKS; i++) x = light_forward(s, &m->blocks[i].base, x);
+    return light_forward(s, &m->fc.base, light_flatten(s, light_adaptive_avg_pool2d(s, x, 1, 1), 1));
+}
+
+const light_module_vtable bench_resnet50 = {LIGHT_MODULE(resnet50), .init = resnet50_init,
+                                            .forward = resnet50_forward};
+
 /* ---- GPT ---------------------------------------------------------------- */
 
 typedef struct {
@@ -176,6 +272,16 @@ static light_status gpt2_init(light_module *self)
     return gpt_init((gpt *)self, 12, 768, 12, 50257, 1024);
 }
 
+static light_status gpt2_124m_init(light_module *self)
+{
+    return gpt_init((gpt *)self, 12, 768, 12, 50304, 1024);
+}
+
+static light_status gpt2_350m_init(light_module *self)
+{
+    return gpt_init((gpt *)self, 24, 1024, 16, 50304, 1024);
+}
+
 /* The head is the embedding's own weight. */
 static light_tensor *gpt_forward(light_module *self, light_step *s, light_tensor *tokens)
 {
@@ -189,3 +295,7 @@ static light_tensor *gpt_forward(light_module *self, light_step *s, light_tensor
 
 const light_module_vtable bench_chargpt = {LIGHT_MODULE(gpt), .init = chargpt_init, .forward = gpt_forward};
 const light_module_vtable bench_gpt2 = {LIGHT_MODULE(gpt), .init = gpt2_init, .forward = gpt_forward};
+const light_module_vtable bench_gpt2_124m = {LIGHT_MODULE(gpt), .init = gpt2_124m_init,
+                                             .forward = gpt_forward};
+const light_module_vtable bench_gpt2_350m = {LIGHT_MODULE(gpt), .init = gpt2_350m_init,
+                                             .forward = gpt_forward};

@@ -10,5 +10,9 @@ extern const light_module_vtable bench_lenet;    /* 1x28x28, 10 classes */
 extern const light_module_vtable bench_resnet18; /* the CIFAR form: 3x32x32, 10 classes */
 extern const light_module_vtable bench_chargpt;  /* 6 layers, 384 wide, 6 heads, 65 tokens, context 256 */
 extern const light_module_vtable bench_gpt2; /* 12 layers, 768 wide, 12 heads, 50257 tokens, context 1024 */
+extern const light_module_vtable
+    bench_resnet50; /* 3x224x224, 1000 classes, bottlenecks with the stride in the 3x3 */
+/* The same GPT as above with 50304 tokens, the number that products like; 24 layers, 1024 wide, 16 heads. */
+extern const light_module_vtable bench_gpt2_124m, bench_gpt2_350m;
 
 #endif

@@ -40,14 +40,14 @@ def versions(**more):
     return found
 
 
-def arguments(description, cases, variants=("default",)):
+def arguments(description, cases, variants=("default",), words=None):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("case", nargs="?" if len(cases) == 1 else None, choices=cases, default=cases[0])
     parser.add_argument("--variant", default=variants[0], choices=variants)
     parser.add_argument("--steps", type=int, default=0, help="timed steps (0: the case's own number)")
     parser.add_argument("--warmup", type=int, default=-1, help="steps before timing starts (-1: the case's own number)")
     parser.add_argument("--dir", default=".", help="folder for files that a case writes")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def report(case, samples, variant="default", **more):

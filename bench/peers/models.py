@@ -45,6 +45,39 @@ def resnet18():
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
 
 
+class Bottleneck(nn.Module):
+    def __init__(self, in_channels, channels, stride):
+        super().__init__()
+
+        def conv_norm(in_channels, channels, kernel, stride):
+            return nn.Sequential(nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False),
+                                 nn.BatchNorm2d(channels))
+
+        self.reduce = conv_norm(in_channels, channels, 1, 1)
+        self.middle = conv_norm(channels, channels, 3, stride)
+        self.expand = conv_norm(channels, 4 * channels, 1, 1)
+        self.shortcut = None
+        if stride != 1 or in_channels != 4 * channels:
+            self.shortcut = conv_norm(in_channels, 4 * channels, 1, stride)
+
+    def forward(self, x):
+        y = F.relu(self.reduce(x), inplace=True)
+        y = self.expand(F.relu(self.middle(y), inplace=True))
+        y += x if self.shortcut is None else self.shortcut(x)
+        return F.relu(y, inplace=True)
+
+
+def resnet50():
+    """3x224x224, 1000 classes, the stride in the 3x3 (torchvision's form), 25.56 M parameters."""
+    layers = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
+    in_channels = 64
+    for channels, count, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for i in range(count):
+            layers.append(Bottleneck(in_channels, channels, stride if i == 0 else 1))
+            in_channels = 4 * channels
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 1000))
+
+
 def attention(q, k, v):
     if hasattr(F, "scaled_dot_product_attention"):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -97,3 +130,11 @@ def chargpt():
 
 def gpt2():
     return GPT(layers=12, width=768, heads=12, vocab=50257, context=1024)
+
+
+def gpt2_124m():
+    return GPT(layers=12, width=768, heads=12, vocab=50304, context=1024)
+
+
+def gpt2_350m():
+    return GPT(layers=24, width=1024, heads=16, vocab=50304, context=1024)

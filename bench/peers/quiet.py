@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Lightning Trainer on the CPU that prints nothing, and batches that cost nothing."""
+"""A Lightning Trainer (on the CPU unless told otherwise) that prints nothing, and batches that cost nothing."""
 import logging
 import warnings
 
@@ -25,4 +25,4 @@ class Repeat:
 
 
 def trainer(**options):
-    return lightning.Trainer(accelerator="cpu", devices=1, **options)
+    return lightning.Trainer(**{"accelerator": "cpu", "devices": 1, **options})

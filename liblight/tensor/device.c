@@ -117,3 +117,9 @@ const char *light_device_name(const light_device *device)
 {
     return device ? device->name : "no device";
 }
+
+light_status light_device_synchronize(light_device *device)
+{
+    if (!device) return light_fail(LIGHT_ERR_ARGUMENT, "device_synchronize: no device");
+    return device->backend->synchronize(device);
+}

@@ -35,10 +35,10 @@ static void test_index(void **state)
     void *data = allocate(device, 512);
     light_status status = look_up(device, data);
     if (sync_every) assert_int_equal(status, LIGHT_ERR_ARGUMENT);
-    if (status == LIGHT_OK) status = device->backend->synchronize(device);
+    if (status == LIGHT_OK) status = light_device_synchronize(device);
     assert_int_equal(status, LIGHT_ERR_ARGUMENT);
     assert_fault_told();
-    assert_light_ok(device->backend->synchronize(device)); /* told once; the device goes on */
+    assert_light_ok(light_device_synchronize(device)); /* told once; the device goes on */
     copy_within(device, (char *)data + 256, data, 256);
     assert_light_ok(device->backend->synchronize(device));
     device->backend->release(device, data, 512);

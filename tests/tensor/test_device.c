@@ -145,6 +145,14 @@ static void steps_by_hand(void **state)
     assert_memory_equal(here, there, sizeof here);
 }
 
+static void waiting(void **state)
+{
+    (void)state;
+    assert_ok(light_device_synchronize(light_default_device()));
+    assert_int_equal(light_device_synchronize(NULL), LIGHT_ERR_ARGUMENT);
+    assert_string_equal(light_error_message(), "device_synchronize: no device");
+}
+
 /* Two epochs with validation and checkpoints, the second one resumed from the first. */
 static void fit(const char *name, const char *accelerator, float weights[LAB_WEIGHTS])
 {
@@ -183,6 +191,7 @@ int main(void)
         cmocka_unit_test(contents_come_and_go),
         cmocka_unit_test(an_item_costs_no_memory),
         cmocka_unit_test(steps_by_hand),
+        cmocka_unit_test(waiting),
         cmocka_unit_test_setup_teardown(a_fit, lab_begin, lab_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -65,6 +65,8 @@ LIGHT_API char *light_shape_format(light_shape shape, char *text, size_t bytes);
 /* The devices. `name` is "cpu" or "cuda", "cuda:1". A device that is not there is an error with its reason. */
 LIGHT_API light_status light_device_get(const char *name, light_device **device);
 LIGHT_API const char *light_device_name(const light_device *device);
+/* Waits until all work given to the device is done, and reports what went wrong in it since the last call. */
+LIGHT_API light_status light_device_synchronize(light_device *device);
 
 /* The device of tensors, steps and modules that are made without one, for the whole process: the CPU, or what it was set
  * to (NULL: the CPU again). Setting returns what it was; what exists already stays where it is. */
