@@ -40,7 +40,7 @@ static char *kernel_name(int id, char text[64])
 }
 
 /* The fault that a kernel noted, which is then forgotten. */
-static light_status take_fault(const light_device *device)
+light_status take_fault(const light_device *device)
 {
     volatile fault *noted = state_of(device)->fault;
     if (noted->kind == FAULT_NONE) return LIGHT_OK;
