@@ -95,10 +95,30 @@ def argument(value):
     return value
 
 
+def load_carried(build):
+    """The libraries that tests/gpu/carry.sh gathered, but for those that the process has already: PyTorch comes first."""
+    left = [os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(build, "libs")) for name in names
+            if ".so" in name]
+    with open("/proc/self/maps") as maps:
+        present = {os.path.basename(line.split()[-1]) for line in maps}
+    left = [path for path in left if os.path.basename(path) not in present]
+    while left:
+        waiting = []
+        for path in left:
+            try:
+                C.CDLL(path, C.RTLD_GLOBAL)
+            except OSError:     # needs one that comes later, or nothing here does
+                waiting.append(path)
+        if len(waiting) == len(left):
+            return
+        left = waiting
+
+
 class Light:
     """The library on one device, with one step. light.gelu(x) is light_gelu(step, x)."""
 
     def __init__(self, build, device):
+        load_carried(build)
         self.library = C.CDLL(os.path.join(build, "liblight.so"))
         self.library.light_error_message.restype = C.c_char_p
         self.library.light_device_name.restype = C.c_char_p

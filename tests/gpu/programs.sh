@@ -7,6 +7,8 @@ set -u
 build=$1 logs=$2 prefix=$3
 shift 3
 mkdir -p "$logs" && rm -f "$logs"/*.log
+# Of a carried build; only for programs of our own, never for the system's python3 or PyTorch.
+export LD_LIBRARY_PATH="$build:$build/libs:$build/libs/cuda${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export LIGHT_TEST_DEVICE=cuda PREFIX="$prefix" LOGS="$logs" BUILD="$build"
 cd "$build/tests" || exit 2
 # shellcheck disable=SC2016

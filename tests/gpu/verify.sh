@@ -67,7 +67,6 @@ elif has_torch python3; then
 fi
 
 export LIGHT_PLUGIN_PATH="$build"
-export LD_LIBRARY_PATH="$build/libs:$build${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
 # ---- steps: one line each in steps.txt: name, result, seconds, why ------------
 
