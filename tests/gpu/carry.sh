@@ -22,7 +22,7 @@ mkdir -p "$libs/cuda" # apart: PyTorch must not take these for its own
 needed | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p' | sort -u | while IFS= read -r path; do
     case ${path##*/} in
     libc.so.* | libm.so.* | libdl.so.* | libpthread.so.* | librt.so.* | ld-linux* | libcuda.so.* | liblight*) ;;
-    libcu* | libnv*) cp -L -- "$path" "$libs/cuda/" ;;
+    libcublas* | libcudart* | libcudnn* | libnv*) cp -L -- "$path" "$libs/cuda/" ;;
     *) cp -L -- "$path" "$libs/" ;;
     esac
 done

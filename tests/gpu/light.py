@@ -156,6 +156,13 @@ class Light:
     def join(self, name, parts, dim):
         return getattr(self, name)((C.c_void_p * len(parts))(*(p.value for p in parts)), len(parts), dim)
 
+    def split(self, x, size, dim, n):
+        parts, function = (C.c_void_p * n)(), self.library["light_split"]
+        function.restype = C.c_bool
+        if not function(self.step, x, C.c_int64(size), dim, parts, n):
+            raise RuntimeError(self.library.light_error_message().decode())
+        return [Tensor(part) for part in parts]
+
     def pad(self, x, pads, value):
         return self.__getattr__("pad")(x, (C.c_int64 * len(pads))(*pads), len(pads), value)
 
