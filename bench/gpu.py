@@ -91,6 +91,8 @@ def measure_one(case, side, command, options, timeout, found, missing):
         return
     env = dict(run.environment(options.threads, False), **{k: v for k, v in os.environ.items() if k in (
         "LIGHT_CUDA", "LIGHT_PLUGIN_PATH")})
+    if side == "light":
+        env["LD_LIBRARY_PATH"] = run.library_path(options.build)
     print(f"{case.name}: {side}", file=sys.stderr, flush=True)
     with Memory() as memory:
         lines, why = run.run(line, env, timeout)

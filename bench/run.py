@@ -163,6 +163,13 @@ class Side:
         return {}
 
 
+def library_path(build):
+    """For programs of a build that was carried here (tests/gpu/carry.sh). Not for PyTorch, which has libraries of its own."""
+    build = os.path.abspath(build)
+    folders = [build, os.path.join(build, "libs"), os.path.join(build, "libs", "cuda"), os.environ.get("LD_LIBRARY_PATH")]
+    return ":".join(filter(None, folders))
+
+
 def light_commands(build):
     def commands(case, _variant):
         program = os.path.join(build, "bench", case.program)

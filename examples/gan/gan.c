@@ -117,12 +117,12 @@ static light_tensor *gan_training_step(light_module *self, light_step *s, const 
     light_optimizer *opt_g = light_optimizer_at(s, 0);
     light_optimizer *opt_d = light_optimizer_at(s, 1);
 
-    light_tensor *z = light_randn(s, LIGHT_SHAPE(n, m->latent), LIGHT_F32);
+    light_tensor *z = light_randn(s, LIGHT_SHAPE(n, m->latent), LIGHT_DTYPE_DEFAULT);
     light_tensor *fake = light_forward(s, &m->gen.base, z);
 
     light_toggle_optimizer(s, opt_g);
     light_tensor *g_loss = light_bce_with_logits(s, light_forward(s, &m->dis.base, fake),
-                                                 light_ones(s, LIGHT_SHAPE(n, 1), LIGHT_F32));
+                                                 light_ones(s, LIGHT_SHAPE(n, 1), LIGHT_DTYPE_DEFAULT));
     light_manual_backward(s, g_loss);
     light_optimizer_step(s, opt_g);
     light_zero_grad(s, opt_g);
@@ -130,9 +130,9 @@ static light_tensor *gan_training_step(light_module *self, light_step *s, const 
 
     light_toggle_optimizer(s, opt_d);
     light_tensor *on_real = light_bce_with_logits(s, light_forward(s, &m->dis.base, real),
-                                                  light_ones(s, LIGHT_SHAPE(n, 1), LIGHT_F32));
+                                                  light_ones(s, LIGHT_SHAPE(n, 1), LIGHT_DTYPE_DEFAULT));
     light_tensor *on_fake = light_bce_with_logits(s, light_forward(s, &m->dis.base, light_detach(s, fake)),
-                                                  light_zeros(s, LIGHT_SHAPE(n, 1), LIGHT_F32));
+                                                  light_zeros(s, LIGHT_SHAPE(n, 1), LIGHT_DTYPE_DEFAULT));
     light_tensor *d_loss = light_mul_scalar(s, light_add(s, on_real, on_fake), 0.5);
     light_manual_backward(s, d_loss);
     light_optimizer_step(s, opt_d);

@@ -7,7 +7,6 @@ set -eu
 build=${1:-build}
 libs=$build/libs
 test -e "$build/liblight.so" || { echo "carry.sh: there is no $build/liblight.so; build first" >&2; exit 1; }
-mkdir -p "$libs"
 
 needed()
 {
@@ -18,9 +17,12 @@ needed()
     test -z "$cudnn" || ls "$(dirname "$cudnn")"/libcudnn*.so.9 | sed 's/^/x => /'
 }
 
+rm -rf -- "$libs"
+mkdir -p "$libs/cuda" # apart: PyTorch must not take these for its own
 needed | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p' | sort -u | while IFS= read -r path; do
     case ${path##*/} in
     libc.so.* | libm.so.* | libdl.so.* | libpthread.so.* | librt.so.* | ld-linux* | libcuda.so.* | liblight*) ;;
+    libcublas* | libcudart* | libcudnn* | libnv*) cp -L -- "$path" "$libs/cuda/" ;;
     *) cp -L -- "$path" "$libs/" ;;
     esac
 done

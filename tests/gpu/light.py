@@ -95,10 +95,30 @@ def argument(value):
     return value
 
 
+def load_carried(build):
+    """The libraries that tests/gpu/carry.sh gathered, but for those that the process has already: PyTorch comes first."""
+    left = [os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(build, "libs")) for name in names
+            if ".so" in name]
+    with open("/proc/self/maps") as maps:
+        present = {os.path.basename(line.split()[-1]) for line in maps}
+    left = [path for path in left if os.path.basename(path) not in present]
+    while left:
+        waiting = []
+        for path in left:
+            try:
+                C.CDLL(path, C.RTLD_GLOBAL)
+            except OSError:     # needs one that comes later, or nothing here does
+                waiting.append(path)
+        if len(waiting) == len(left):
+            return
+        left = waiting
+
+
 class Light:
     """The library on one device, with one step. light.gelu(x) is light_gelu(step, x)."""
 
     def __init__(self, build, device):
+        load_carried(build)
         self.library = C.CDLL(os.path.join(build, "liblight.so"))
         self.library.light_error_message.restype = C.c_char_p
         self.library.light_device_name.restype = C.c_char_p
@@ -135,6 +155,13 @@ class Light:
 
     def join(self, name, parts, dim):
         return getattr(self, name)((C.c_void_p * len(parts))(*(p.value for p in parts)), len(parts), dim)
+
+    def split(self, x, size, dim, n):
+        parts, function = (C.c_void_p * n)(), self.library["light_split"]
+        function.restype = C.c_bool
+        if not function(self.step, x, C.c_int64(size), dim, parts, n):
+            raise RuntimeError(self.library.light_error_message().decode())
+        return [Tensor(part) for part in parts]
 
     def pad(self, x, pads, value):
         return self.__getattr__("pad")(x, (C.c_int64 * len(pads))(*pads), len(pads), value)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""liblight beside PyTorch: values and gradients of every differentiable operation, and 200 training steps.
+"""liblight beside PyTorch: values and gradients of every differentiable operation but dropout, and 200 training steps.
 
 Both get the same numbers on the same device, rounded to the dtype; the yardstick is PyTorch in f64. An error counts
 relative to the largest element, in units of the dtype's epsilon. It may be that of a few roundings of the dtype (each
-result, and what is kept between forward and backward, is rounded once; functions are within 2 ulp), plus one f32 rounding
-for each term of the longest sum, which is accumulated in f32.
+result, and what is kept between forward and backward, is rounded once; CUDA's functions are within 4 ulp), plus those of
+the longest sum: it is accumulated in f32, where the roundings of n terms come to about the root of n.
 
 Training starts from equal weights with equal batches in f32. How far rounding takes two runs apart depends on the model,
 so the measure is PyTorch itself: its own f32 run beside its f64 run. liblight's run may be 8 times as far from the
@@ -29,7 +29,7 @@ from light import Conv, Dims, Pool, Sdpa, Shape  # noqa: E402
 
 TORCH = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 EPS = {name: torch.finfo(dtype).eps for name, dtype in TORCH.items()}
-ROUNDINGS = 8       # of the dtype, on the way to a result or a gradient
+ROUNDINGS = 6       # of the dtype, on the way to a result or a gradient
 
 
 # ---- the operations ---------------------------------------------------------
@@ -60,6 +60,9 @@ def unary_cases():
     yield Case("clamp", lambda l, x: l.clamp(x, -1.03, 0.53), lambda x: x.clamp(-1.03, 0.53), ("apart", x))
     yield Case("add_scalar", lambda l, x: l.add_scalar(x, 0.5), lambda x: x + 0.5, x)
     yield Case("mul_scalar", lambda l, x: l.mul_scalar(x, -1.5), lambda x: x * -1.5, x)
+    yield Case("relu_", lambda l, x: l.relu_(l.mul_scalar(x, 2.0)), lambda x: F.relu(x * 2), ("apart", x))
+    yield Case("to_dtype", lambda l, x: l.mul_scalar(l.to_dtype(x, binding.DTYPES["f32"]), 2.0),
+               lambda x: x.double() * 2, x)
     yield Case("pow_scalar", lambda l, x: l.pow_scalar(x, 1.5), lambda x: x ** 1.5, ("positive", x))
 
 
@@ -73,6 +76,7 @@ def binary_cases():
         yield Case("maximum", lambda l, a, b: l.maximum(a, b), torch.maximum, ("apart", a), b, terms=terms)
         yield Case("minimum", lambda l, a, b: l.minimum(a, b), torch.minimum, ("apart", a), b, terms=terms)
     x = (33, 70)
+    yield Case("add_", lambda l, a, b: l.add_(l.mul_scalar(a, 2.0), b), lambda a, b: a * 2 + b, x, x)
     yield Case("where", lambda l, c, a, b: l.where(l.gt(c, a), a, b), lambda c, a, b: torch.where(c > a, a, b), x, x, x)
     yield Case("masked_fill", lambda l, x, c: l.masked_fill(x, l.gt(c, x), 2.0), lambda x, c: x.masked_fill(c > x, 2.0),
                x, x)
@@ -107,6 +111,17 @@ def product_cases():
                    lambda l, q, k, v, c=causal: l.scaled_dot_product_attention(q, k, v, None, Sdpa(c, 0, 0)),
                    lambda q, k, v, c=causal: F.scaled_dot_product_attention(q, k, v, is_causal=c),
                    (2, 3, t, d), (2, 3, s, d), (2, 3, s, d), terms=4 * max(t, s, d))
+
+
+def attention_with_mask():
+    yield Case("scaled_dot_product_attention",
+               lambda l, q, k, v, m: l.scaled_dot_product_attention(q, k, v, m, Sdpa(False, 0.25, 0)),
+               lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m, scale=0.25),
+               (2, 3, 20, 24), (2, 3, 30, 24), (2, 3, 30, 24), (20, 30), terms=4 * 30)
+    yield Case("scaled_dot_product_attention",
+               lambda l, q, k, v: l.scaled_dot_product_attention(q, k, v, None, Sdpa(True, 0, 0)),
+               lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True),
+               (2, 4, 20, 32), (2, 2, 20, 32), (2, 2, 20, 32), terms=8 * 32)
 
 
 def image_cases():
@@ -169,6 +184,7 @@ def shape_cases():
     yield Case("slice", lambda l, x: l.slice(x, 2, 1, 6, 2), lambda x: x[:, :, 1:6:2], x)
     yield Case("cat", lambda l, *x: l.join("cat", x, 1), lambda *x: torch.cat(x, 1), x, (4, 2, 6))
     yield Case("stack", lambda l, *x: l.join("stack", x, 1), lambda *x: torch.stack(x, 1), x, x)
+    yield Case("split", lambda l, x: l.split(x, 2, 1, 3)[2], lambda x: x.split(2, 1)[2], x)
     yield Case("pad", lambda l, x: l.pad(x, (1, 2, 0, 3), 0.5), lambda x: F.pad(x, (1, 2, 0, 3), value=0.5), x)
     yield Case("gather", lambda l, x, i: l.gather(x, 1, i), lambda x, i: x.gather(1, i), x, ("index", (4, 9, 6), 5),
                terms=9)
@@ -192,7 +208,7 @@ def loss_cases():
 
 
 def cases():
-    for family in (unary_cases, binary_cases, reduce_cases, product_cases, image_cases, norm_cases, shape_cases,
+    for family in (unary_cases, binary_cases, reduce_cases, product_cases, attention_with_mask, image_cases, norm_cases, shape_cases,
                    loss_cases):
         yield from family()
 
@@ -260,7 +276,7 @@ def compare(case, light, dtype, device, random):
     floating = [None] + [t for t in tensors if t.is_floating_point()]
     wanted = [np.zeros(tuple(t.shape)) if w is None else w for w, t in zip(wanted, floating)]
     found = ours_of(case, light, tensors, dtype, grad, wanted)
-    bound = ROUNDINGS + case.terms * EPS["f32"] / EPS[dtype]
+    bound = ROUNDINGS + case.terms ** 0.5 * EPS["f32"] / EPS[dtype]
     return [(part, error(f, w) / EPS[dtype], bound)
             for part, f, w in zip(["value"] + [f"gradient {i}" for i in range(len(found))], found, wanted)]
 
@@ -409,7 +425,8 @@ def train(training, light, device, steps):
             "ours_off": float(ours.max()), "torch_off": float(theirs.max()), "worst_step": worst,
             "share_of_bound": round(float(ours[worst] / bound[worst]), 3),
             # A measure that is itself far off, or a model that does not learn, would say nothing.
-            "ok": bool((ours <= bound).all() and theirs.max() < 0.01 and exact[-1] < exact[0])}
+            "ok": bool((ours <= bound).all() and theirs.max() < 0.01 and
+                       (steps < 2 * len(kept) or exact[-len(kept):].mean() < exact[:len(kept)].mean()))}
 
 
 def train_all(light, device, steps):

@@ -8,7 +8,7 @@ here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 out=$build/tests/gpu/smoke
 verify=$here/verify.sh
 
-# Without PyTorch, which takes long to start: parity has the CPU's own runs.
+# Without PyTorch, which takes long to start.
 sh "$verify" --smoke --build "$build" --out "$out" --python none
 python3 - "$out/gpu-verify.json" <<'END'
 import json, sys

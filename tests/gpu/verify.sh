@@ -39,6 +39,13 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+simulated=false
+[ "${LIGHT_CUDA:-}" != simulated ] || simulated=true
+if $simulated && [ -z "$smoke" ]; then
+    echo "verify.sh: the simulated device says nothing about a GPU; --smoke tries this script on it" >&2
+    exit 2
+fi
+
 if [ -z "$build" ]; then
     build=$root/build
     echo "building into $build"
@@ -60,13 +67,6 @@ elif has_torch python3; then
 fi
 
 export LIGHT_PLUGIN_PATH="$build"
-export LD_LIBRARY_PATH="$build/libs:$build${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-simulated=false
-[ "${LIGHT_CUDA:-}" != simulated ] || simulated=true
-if $simulated && [ -z "$smoke" ]; then
-    echo "verify.sh: the simulated device says nothing about a GPU; --smoke tries this script on it" >&2
-    exit 2
-fi
 
 # ---- steps: one line each in steps.txt: name, result, seconds, why ------------
 
@@ -123,7 +123,7 @@ elif [ -s "$build/tests/on_cuda.txt" ]; then
 else
     note tests failed 0 "there is no $build/tests/on_cuda.txt: not a build with tests"
 fi
-check memcheck $limit_memcheck test_ops_norm test_ops_matmul test_ops_attention test_ops_loss test_ops_reduce test_cuda_graphs
+check memcheck $limit_memcheck test_ops_norm test_ops_matmul test_ops_attention test_ops_loss test_ops_reduce cuda/test_cuda_graphs
 check racecheck $limit_racecheck test_ops_norm test_ops_matmul test_ops_attention test_ops_reduce
 
 if [ -z "$python" ]; then
