@@ -195,7 +195,9 @@ light_tensor *light_apply(light_step *s, const light_op *op, light_tensor *const
     if (status == LIGHT_OK) {
         if (s->grad_enabled && op->backward)
             for (int i = 0; i < n_in; i++) needs_grad |= in[i] && in[i]->requires_grad;
+        light_range_push(s->device, op->name);
         status = run_node(s, node, needs_grad);
+        light_range_pop(s->device);
     }
     if (status != LIGHT_OK) {
         light_step_record(s, status);

@@ -178,7 +178,9 @@ static light_status run_backward(light_step *s, light_node *node)
     const char *outer = s->op, *path = light_step_set_path(s, node->path);
     s->op = node->op->name;
     light_status status = check_saved(node);
+    light_range_push(s->device, node->op->name);
     if (status == LIGHT_OK) status = node->op->backward(s, node, grads_small);
+    light_range_pop(s->device);
     light_step_record(s, status);
     for (int i = 0; i < node->n_in; i++)
         if (node->in[i] && node->in[i]->narrow_grad) add_narrow(s, node->in[i]);
@@ -260,7 +262,9 @@ static light_status backward_from(light_step *s, light_tensor *t, light_tensor *
     t->grad = light_step_view(s, seed, light_shape_of(seed), seed->strides, 0);
     light_storage_ref(t->storage);
     if (!s->retain) light_step_drop_users(s, NULL, t->storage);
+    light_range_push(s->device, "backward");
     if (t->grad) light_walk_tape(s);
+    light_range_pop(s->device);
     s->op = outer;
     return light_step_status(s);
 }

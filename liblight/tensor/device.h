@@ -50,6 +50,9 @@ typedef struct light_backend {
     void (*graph_free)(light_device *device, void *graph);
     /* Waits for all work; reports what went wrong since the last call. */
     light_status (*synchronize)(light_device *device);
+    /* Names what the host does from push to pop, for a profiler. NULL: there is none. */
+    void (*range_push)(const char *name);
+    void (*range_pop)(void);
     const light_kernel *kernels; /* LIGHT_KERNEL_COUNT entries, NULL: this backend lacks it */
 } light_backend;
 
@@ -74,6 +77,16 @@ typedef struct light_plugin_host {
 } light_plugin_host;
 typedef const light_backend *(*light_plugin_entry)(const light_plugin_host *host);
 #define LIGHT_PLUGIN_ENTRY "light_plugin"
+
+static inline void light_range_push(const light_device *device, const char *name)
+{
+    if (device->backend->range_push) device->backend->range_push(name);
+}
+
+static inline void light_range_pop(const light_device *device)
+{
+    if (device->backend->range_pop) device->backend->range_pop();
+}
 
 /* The CPU device; always there. */
 light_device *light_device_cpu(void);

@@ -28,9 +28,11 @@ static light_status hook_result(light_trainer *t)
 #define X(hook)                                                                                              \
     light_status light_call_##hook(light_trainer *t)                                                         \
     {                                                                                                        \
+        light_range_push(t->device, #hook);                                                                  \
         CALL_CALLBACKS(t, hook, t)                                                                           \
         t->current_callback = NULL;                                                                          \
         if (t->module_hooks.hook) t->module_hooks.hook(t->module, t);                                        \
+        light_range_pop(t->device);                                                                          \
         return hook_result(t);                                                                               \
     }
 LIGHT_MOMENT_MAP(X)
@@ -39,9 +41,11 @@ LIGHT_MOMENT_MAP(X)
 #define X(hook)                                                                                              \
     light_status light_call_##hook(light_trainer *t, const light_batch *batch)                               \
     {                                                                                                        \
+        light_range_push(t->device, #hook);                                                                  \
         CALL_CALLBACKS(t, hook, t, batch)                                                                    \
         t->current_callback = NULL;                                                                          \
         if (t->module_hooks.hook) t->module_hooks.hook(t->module, t, batch);                                 \
+        light_range_pop(t->device);                                                                          \
         return hook_result(t);                                                                               \
     }
 LIGHT_BATCH_MOMENT_MAP(X)

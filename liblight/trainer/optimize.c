@@ -163,7 +163,10 @@ static light_status clip_and_step(light_trainer *t, light_optimizer *optimizer)
     LIGHT_TRY(light_call_on_before_optimizer_step(t));
     LIGHT_TRY(clip(t, optimizer, &norm, &factor));
     if (t->step->grad_scale) LIGHT_TRY(light_scaler_check(t->scaler, t->step, 0, norm));
-    LIGHT_TRY(light_optimizer_step_now(optimizer, factor));
+    light_range_push(t->device, "optimizer_step");
+    light_status status = light_optimizer_step_now(optimizer, factor);
+    light_range_pop(t->device);
+    LIGHT_TRY(status);
     set_scaled(t, true);
     t->global_step++;
     return t->scaler ? light_scaler_update(t->scaler, t->step) : LIGHT_OK;
@@ -260,7 +263,9 @@ light_status light_train_eagerly(light_trainer *t, light_batch *batch)
     t->moment = LIGHT_LOG_TRAIN_STEP;
     set_scaled(t, true);
     int64_t steps_before = t->global_step;
+    light_range_push(s->device, "training_step");
     light_tensor *loss = t->module_hooks.training_step(t->module, s, batch);
+    light_range_pop(s->device);
     LIGHT_TRY(light_step_status(s));
     LIGHT_TRY(light_trainer_failure(t));
     if (t->module_hooks.manual_optimization)
