@@ -20,9 +20,9 @@ from run import Case
 
 SIDES = ("light", "eager", "compile", "lightning")
 KERNELS = [f"{name}_{dtype}" for name in
-           ("copy", "add", "gelu", "gelu_grad", "layer_norm", "layer_norm_grad", "rms_norm", "softmax", "dropout", "rope",
-            "sum_rows", "sum_columns", "cross_entropy_grad", "embedding", "embedding_grad") for dtype in ("f32", "bf16")
-           ] + ["adamw_f32", "clip_grad_norm_f32"]
+           ("copy", "add", "gelu", "gelu_grad", "layer_norm", "layer_norm_grad", "rms_norm", "softmax", "dropout",
+            "rope", "sum_rows", "sum_columns", "cross_entropy_grad", "embedding", "embedding_grad")
+           for dtype in ("f32", "bf16")] + ["adamw_f32", "clip_grad_norm_f32"]
 PRODUCTS = [f"product_{name}_bf16" for name in ("8192", "qkv", "proj", "fc", "fcproj", "head")]
 ATTENTION = [f"attention_d{d}{kind}_bf16" for d in (64, 128) for kind in ("", "_causal", "_grad", "_causal_grad")]
 EAGER, ALL = ("light", "eager"), ("light", "eager", "compile")
@@ -163,7 +163,8 @@ def row_of(figure, sides, copy, product):
 
 def table(rows):
     sides = [side for side in SIDES if any(side in row for row in rows)]
-    lines = [["case", *sides, "of peak", *(f"x {side}" for side in sides if side != "light"), "MB " + " / ".join(sides)]]
+    lines = [["case", *sides, "of peak", *(f"x {side}" for side in sides if side != "light"),
+              "MB " + " / ".join(sides)]]
     for row in rows:
         lines.append([row["case"], *(row.get(side, "-") for side in sides),
                       f"{100 * row['share']:.0f} %" if row["share"] else "-",
@@ -206,20 +207,22 @@ def main():
     result = {"when": datetime.datetime.now().isoformat(timespec="seconds"), "gpu": gpu(), "smoke": options.smoke,
               "versions": {"light": run.light_versions(options.build)}, "missing": missing, "figures": found}
     for side in SIDES[1:]:
-        result["versions"][side] = next((s[side]["versions"] for s in found.values() if "versions" in s.get(side, {})), {})
+        result["versions"][side] = next((s[side]["versions"] for s in found.values()
+                                         if "versions" in s.get(side, {})), {})
     print(result["gpu"], "|", ", ".join(f"{k} {v}" for side in ("light", "eager")
                                         for k, v in result["versions"][side].items()))
     if options.smoke:
         result["simulated"] = any(s.get("light", {}).get("simulated") for s in found.values())
-        print(f"smoke run{', on the simulated device' if result['simulated'] else ''}: {len(found)} figures would be taken")
+        where = ", on the simulated device" if result["simulated"] else ""
+        print(f"smoke run{where}: {len(found)} figures would be taken")
     else:
         amounts(found)
         copy, product = ceiling(found, ("copy_f32", "copy_bf16"), "bytes"), ceiling(found, PRODUCTS, "flops")
         result["rows"] = [row_of(figure, sides, copy, product) for figure, sides in found.items()]
         result["copy_bytes_per_second"], result["product_flops_per_second"] = copy, product
         print(table(result["rows"]))
-        print("x SIDE: times that side's speed, above 1 liblight is faster; of peak: of the fastest copy or bf16 product "
-              "measured here")
+        print("x SIDE: times that side's speed, above 1 liblight is faster; of peak: of the fastest copy or bf16\n"
+              "product measured here")
     for side, cases in missing.items():
         for case, why in cases.items():
             print(f"{side} lacks {case}: {why}")

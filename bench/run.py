@@ -164,10 +164,10 @@ class Side:
 
 
 def library_path(build):
-    """For programs of a build that was carried here (tests/gpu/carry.sh). Not for PyTorch, which has libraries of its own."""
-    build = os.path.abspath(build)
-    folders = [build, os.path.join(build, "libs"), os.path.join(build, "libs", "cuda"), os.environ.get("LD_LIBRARY_PATH")]
-    return ":".join(filter(None, folders))
+    """For programs of a build that was carried here (tests/gpu/carry.sh). Not for PyTorch, which has its own."""
+    libs = os.path.join(os.path.abspath(build), "libs")
+    return ":".join(filter(None, (os.path.dirname(libs), libs, os.path.join(libs, "cuda"),
+                                  os.environ.get("LD_LIBRARY_PATH"))))
 
 
 def light_commands(build):

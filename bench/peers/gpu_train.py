@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Seconds per training step on a GPU: bf16 autocast, fused optimizers, channels_last images, one batch that stays on the
-device. The variant lightning is its Trainer, barebones, with the same settings."""
+"""Seconds per training step on a GPU: bf16 autocast, fused optimizers, channels_last images, one batch that stays on
+the device. The variant lightning is its Trainer, barebones, with the same settings."""
 import contextlib
 import os
 import sys

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# carry.sh [BUILD]: copies the shared libraries that a build's programs need into BUILD/libs, so that BUILD together with
-# tests/gpu and bench runs on a machine that has only the NVIDIA driver and python3 (verify.sh --build BUILD). What comes
-# with the C library or the driver is left to that machine; cuBLAS is taken along, and so is cuDNN where it is installed.
+# carry.sh [BUILD]: copies the shared libraries that a build's programs need into BUILD/libs, so that BUILD together
+# with tests/gpu and bench runs on a machine that has only the NVIDIA driver and python3 (verify.sh --build BUILD). What
+# comes with the C library or the driver is left to that machine; cuBLAS is taken along, and cuDNN where it is installed.
 set -eu
 build=${1:-build}
 libs=$build/libs

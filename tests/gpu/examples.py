@@ -4,7 +4,8 @@
 
 The programs draw the same random numbers on both. How far rounding takes two runs apart depends on the model, so the
 measure is the CPU's own run in f64: at each step the GPU's may be 8 times as far from it as the CPU's f32 run has been
-up to there, plus an f32 epsilon a step and those of one operation. In bf16, which embed has, it is the CPU's bf16 run beside its f32 run.
+up to there, plus an f32 epsilon a step and those of one operation. In bf16, which embed has, it is the CPU's bf16 run
+beside its f32 run.
 """
 import argparse
 import csv
@@ -19,8 +20,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from run import library_path  # noqa: E402
 
 EPS = {"32-true": 2**-23, "bf16-mixed": 2**-7}
-# name, program, what its runs have, precision and the more exact one. embed has no command line: fashion_mnist, of which
-# it takes module and datamodule, runs with embed's settings for it.
+# name, program, what its runs have, precision and the more exact one. embed has no command line: fashion_mnist, from
+# which it has module and datamodule, runs with embed's settings for it.
 EXAMPLES = [
     ("fashion_mnist", "fashion_mnist", [], "32-true", "64-true"),
     ("embed", "fashion_mnist", ["--trainer.gradient_clip_val", "1.0"], "bf16-mixed", "32-true"),

@@ -96,7 +96,7 @@ def argument(value):
 
 
 def load_carried(build):
-    """The libraries that tests/gpu/carry.sh gathered, but for those that the process has already: PyTorch comes first."""
+    """The libraries that carry.sh gathered, but for those that the process has already: PyTorch comes first."""
     left = [os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(build, "libs")) for name in names
             if ".so" in name]
     with open("/proc/self/maps") as maps:

@@ -4,14 +4,14 @@
 
 Both get the same numbers on the same device, rounded to the dtype; the yardstick is PyTorch in f64. An error counts
 relative to the largest element, in units of the dtype's epsilon. It may be that of a few roundings of the dtype (each
-result, and what is kept between forward and backward, is rounded once; CUDA's functions are within 4 ulp), plus those of
-the longest sum: it is accumulated in f32, where the roundings of n terms come to about the root of n.
+result, and what is kept between forward and backward, is rounded once; CUDA's functions are within 4 ulp), plus those
+of the longest sum: it is accumulated in f32, where the roundings of n terms come to about the root of n.
 
-Training starts from equal weights with equal batches in f32. How far rounding takes two runs apart depends on the model,
-so the measure is PyTorch itself: its own f32 run beside its f64 run. liblight's run may be 8 times as far from the
-f64 run as PyTorch's has been up to that step (both err by the same order, the signs are chance), plus an epsilon a step
-and those of one operation.
-Adam's eps is 1e-4 here: with less it divides gradients that are all rounding by themselves.
+Training starts from equal weights with equal batches in f32. How far rounding takes two runs apart depends on the
+model, so the measure is PyTorch itself: its own f32 run beside its f64 run. liblight's run may be 8 times as far from
+the f64 run as PyTorch's has been up to that step (both err by the same order, the signs are chance), plus an epsilon a
+step and those of one operation. Adam's eps is 1e-4 here: with less it divides gradients that are all rounding by
+themselves.
 """
 import argparse
 import json
@@ -89,7 +89,8 @@ def reduce_cases():
         yield Case("sum", lambda l, x, d=dims: l.sum(x, Dims(*d), False), lambda x, d=over: x.sum(d), x, terms=terms)
         yield Case("mean", lambda l, x, d=dims: l.mean(x, Dims(*d), True), lambda x, d=over: x.mean(d, keepdim=True), x,
                    terms=terms)
-        yield Case("var", lambda l, x, d=dims: l.var(x, Dims(*d), 1.0, False), lambda x, d=over: x.var(d), x, terms=terms)
+        yield Case("var", lambda l, x, d=dims: l.var(x, Dims(*d), 1.0, False), lambda x, d=over: x.var(d), x,
+                   terms=terms)
         yield Case("max", lambda l, x, d=dims: l.max(x, Dims(*d), False), lambda x, d=over: x.amax(d), x)
         yield Case("min", lambda l, x, d=dims: l.min(x, Dims(*d), False), lambda x, d=over: x.amin(d), x)
         yield Case("logsumexp", lambda l, x, d=dims: l.logsumexp(x, Dims(*d), False),
@@ -208,8 +209,8 @@ def loss_cases():
 
 
 def cases():
-    for family in (unary_cases, binary_cases, reduce_cases, product_cases, attention_with_mask, image_cases, norm_cases, shape_cases,
-                   loss_cases):
+    for family in (unary_cases, binary_cases, reduce_cases, product_cases, attention_with_mask, image_cases,
+                   norm_cases, shape_cases, loss_cases):
         yield from family()
 
 
@@ -333,8 +334,8 @@ def convnet():
             x = F.max_pool2d(F.relu(F.conv2d(x, w[c], w[b], padding=1)), 2)
         return F.linear(F.relu(F.linear(x.flatten(1), w["w1"], w["b3"])), w["w2"], w["b4"])
 
-    return Training("convnet", shapes, lambda r: (r.standard_normal((16, 1, 16, 16)), r.integers(0, 10, 16)), ours, theirs,
-                    "adamw", dict(lr=1e-3, eps=1e-4, weight_decay=1e-2))
+    return Training("convnet", shapes, lambda r: (r.standard_normal((16, 1, 16, 16)), r.integers(0, 10, 16)), ours,
+                    theirs, "adamw", dict(lr=1e-3, eps=1e-4, weight_decay=1e-2))
 
 
 def gpt():
@@ -421,8 +422,9 @@ def train(training, light, device, steps):
     ours = np.abs(train_ours(training, weights, batches, light) - exact)
     bound = 8 * np.maximum.accumulate(theirs) + EPS["f32"] * np.abs(exact) * (ROUNDINGS + np.arange(steps))
     worst = int(np.argmax(ours / bound))
-    return {"case": training.name, "steps": steps, "first_loss": round(float(exact[0]), 5), "last_loss": round(float(exact[-1]), 5),
-            "ours_off": float(ours.max()), "torch_off": float(theirs.max()), "worst_step": worst,
+    return {"case": training.name, "steps": steps, "first_loss": round(float(exact[0]), 5),
+            "last_loss": round(float(exact[-1]), 5), "ours_off": float(ours.max()), "torch_off": float(theirs.max()),
+            "worst_step": worst,
             "share_of_bound": round(float(ours[worst] / bound[worst]), 3),
             # A measure that is itself far off, or a model that does not learn, would say nothing.
             "ok": bool((ours <= bound).all() and theirs.max() < 0.01 and
@@ -447,7 +449,7 @@ def train_all(light, device, steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build", help="folder with liblight.so (build)")
-    parser.add_argument("--device", default="cuda", help="liblight's device; PyTorch takes the same where it can (cuda)")
+    parser.add_argument("--device", default="cuda", help="liblight's device; PyTorch has the same where it can (cuda)")
     parser.add_argument("--dtypes", default="f32,bf16,f16")
     parser.add_argument("--ops", default="", metavar="A,B", help="only these operations; 'none' for none")
     parser.add_argument("--steps", type=int, default=200, help="training steps of each model; 0 for none (200)")
@@ -464,8 +466,8 @@ def main():
     print(f"{len(rows)} comparisons and {len(trained)} models, {failed} failed")
     if options.json:
         with open(options.json, "w") as file:
-            json.dump({"device": light.name, "torch": torch.__version__, "torch_device": str(device), "operations": rows,
-                       "training": trained}, file, indent=1)
+            json.dump({"device": light.name, "torch": torch.__version__, "torch_device": str(device),
+                       "operations": rows, "training": trained}, file, indent=1)
     return 1 if failed or not rows + trained else 0
 
 

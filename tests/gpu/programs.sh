@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# programs.sh BUILD LOGS PREFIX PROGRAM...: runs test programs of BUILD/tests on the device "cuda", four at once, each for at
-# most 60 s and after the words of PREFIX (compute-sanitizer), with a log in LOGS for each that fails. Tells of every
+# programs.sh BUILD LOGS PREFIX PROGRAM...: runs test programs of BUILD/tests on the device "cuda", four at once, each for
+# at most 60 s and after the words of PREFIX (compute-sanitizer), with a log in LOGS for each that fails. Tells of every
 # failure.
 set -u
 build=$1 logs=$2 prefix=$3

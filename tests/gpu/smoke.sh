@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# smoke.sh BUILD: verify.sh in small on the simulated device. It must end well, say in its JSON what it ran on, and give no
-# figures; without --smoke neither it nor the benchmarks may take the simulated device for a GPU.
+# smoke.sh BUILD: verify.sh in small on the simulated device. It must end well, say in its JSON what it ran on, and give
+# no figures; without --smoke neither it nor the benchmarks may take the simulated device for a GPU.
 set -eu
 build=$1
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)

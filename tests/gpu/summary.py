@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""summary.py OUT MODE SIMULATED: gpu-verify.json and gpu-verify.txt from what the steps of verify.sh left in OUT. The exit
-status is 0 unless a step failed."""
+"""summary.py OUT MODE SIMULATED: gpu-verify.json and gpu-verify.txt from what the steps of verify.sh left in OUT. The
+exit status is 0 unless a step failed."""
 import datetime
 import json
 import os

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Everything that a machine with an NVIDIA GPU can say about the CUDA backend, in about 8 minutes: the CUDA tests,
-# compute-sanitizer on the kernels, parity with PyTorch, the examples beside their runs on the CPU, the benchmarks. It never
-# stops at the first failure. Needs the driver and python3; with PyTorch (--python, build/bench-venv's or python3's) there
+# compute-sanitizer on the kernels, parity with PyTorch, the examples beside their runs on the CPU, the benchmarks. It
+# never stops at the first failure. Needs the driver and python3; with PyTorch (--python, build/bench-venv's or python3's) there
 # is parity and something to compare with.
 #
 #   sh tests/gpu/verify.sh                    from a source tree; builds into ./build first
@@ -143,7 +143,8 @@ elif [ -n "$smoke" ]; then
     step examples $limit_examples python3 "$here/examples.py" --build "$build" --json "$out/examples.json" --steps 2 \
         --batch-size 4 --only fashion_mnist
 else
-    step examples $limit_examples python3 "$here/examples.py" --build "$build" --json "$out/examples.json"
+    step examples $limit_examples python3 "$here/examples.py" --build "$build" --json "$out/examples.json" \
+        --batch-size 64 # three runs of each, two on the CPU
 fi
 
 if [ ! -x "$build/bench/gpu_ops" ]; then
