@@ -7,6 +7,9 @@ set(light_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/light)
 
 install(TARGETS light EXPORT light_targets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(LIGHT_CUDA) # beside the library, where it is looked for
+  install(FILES ${PROJECT_BINARY_DIR}/liblight_cuda.so DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/liblight/include/light DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
   FILES_MATCHING PATTERN "*.h")
 install(EXPORT light_targets FILE light-targets.cmake NAMESPACE light:: DESTINATION ${light_package_dir})

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The convolution kernels: read shapes off tensors and leave the arithmetic to once/conv.c. */
+#include "cpu/convert.h"
 #include "cpu/isa.h"
 #include "cpu/once/backend.h"
 #include "cpu/once/conv.h"
@@ -8,7 +9,7 @@ static light_conv_shape read_shape(const light_kernel_args *args, const light_te
                                    const light_tensor *w, const light_tensor *y)
 {
     const light_conv2d_attrs *a = args->attrs;
-    return (light_conv_shape){
+    light_conv_shape s = {
         .dtype = (light_dtype)x->dtype,
         .n = x->shape[0],
         .c = x->shape[1],
@@ -24,12 +25,35 @@ static light_conv_shape read_shape(const light_kernel_args *args, const light_te
         .dilation = {a->dilation[0], a->dilation[1]},
         .groups = a->groups,
     };
+    /* What lies between windows, or taps, is nothing where there is one of them, and might be too far to count. */
+    if (s.oh == 1) s.stride[0] = s.h + 2 * s.padding[0];
+    if (s.ow == 1) s.stride[1] = s.w + 2 * s.padding[1];
+    if (s.kh == 1) s.dilation[0] = 1;
+    if (s.kw == 1) s.dilation[1] = 1;
+    return s;
+}
+
+/* Where there are no channels to sum over: zeros, and the bias. */
+static light_status sum_nothing(light_tensor *y, const light_tensor *bias, bool accumulate)
+{
+    const size_t size = light_dtype_size((light_dtype)y->dtype);
+    for (int64_t i = 0; i < y->numel; i++) {
+        void *at = y->data + (size_t)i * size; /* channels are neighbours */
+        double sum = accumulate ? light_load_one(at, (light_dtype)y->dtype) : 0;
+        if (bias)
+            sum += light_load_one(bias->data +
+                                      (size_t)(i % y->shape[1]) * light_dtype_size((light_dtype)bias->dtype),
+                                  (light_dtype)bias->dtype);
+        light_store_one(at, (light_dtype)y->dtype, sum);
+    }
+    return LIGHT_OK;
 }
 
 static light_status conv2d(const light_kernel_args *args)
 {
     const light_tensor *x = args->in[0], *w = args->in[1], *bias = args->in[2];
     const light_conv_shape s = read_shape(args, x, w, args->out[0]);
+    if (s.c == 0) return sum_nothing(args->out[0], bias, args->accumulate & 1);
     return light_cpu_conv_forward(&s, x->data, w->data, bias ? bias->data : NULL,
                                   bias ? (light_dtype)bias->dtype : LIGHT_F32, args->out[0]->data,
                                   args->accumulate & 1);
@@ -39,6 +63,7 @@ static light_status conv2d_backward_data(const light_kernel_args *args)
 {
     const light_tensor *gy = args->in[0], *w = args->in[1];
     const light_conv_shape s = read_shape(args, args->out[0], w, gy);
+    if (s.o == 0) return sum_nothing(args->out[0], NULL, args->accumulate & 1);
     return light_cpu_conv_backward_data(&s, gy->data, w->data, args->out[0]->data, args->accumulate & 1);
 }
 

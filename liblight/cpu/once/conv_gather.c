@@ -451,11 +451,11 @@ light_status light_conv_gather(light_conv_pass pass, const light_conv_shape *sha
     g.ci = (forward ? s.c : s.o) / s.groups;
     g.co = (forward ? s.o : s.c) / s.groups;
     g.out_h = forward ? s.oh : s.h, g.out_w = forward ? s.ow : s.w;
+    if (s.n * g.out_h * g.out_w * g.co == 0) return LIGHT_OK;
     describe_input(&g, &s, in);
     skip_pixels(&g, &s);
     fill_lanes(&g, &s);
     describe_windows(&g, &s);
-    if (s.n * g.out_h * g.out_w * g.co == 0) return LIGHT_OK;
     plan_strips(&g);
     LIGHT_TRY(prepare(&g));
     const int64_t work = s.n * s.oh * s.ow * s.o * (s.c / s.groups) * g.taps;

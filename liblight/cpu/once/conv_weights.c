@@ -251,6 +251,7 @@ light_status light_conv_weights(const light_conv_shape *s, const void *gy, const
                  .og = s->o / s->groups,
                  .gw = gw,
                  .accumulate = accumulate};
+    if (g.og * g.cg * g.taps == 0) return LIGHT_OK;
     g.panels = light_conv_ceil(g.og, g.family->mr);
     g.mr = light_conv_ceil(g.og, g.panels);
     describe(&g, s, gy, x);
