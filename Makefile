@@ -50,7 +50,7 @@ bench:
 	sh bench/run.sh $(BUILD)
 
 asan: deps
-	@$(call configure,build-asan,-DLIGHT_SANITIZE=address$(comma)undefined)
+	@$(call configure,build-asan,-DLIGHT_SANITIZE=address$(comma)undefined -DLIGHT_CUDA=OFF)
 	@cmake --build build-asan -j $(JOBS)
 	@ctest --test-dir build-asan --output-on-failure -j $(JOBS)
 
@@ -70,4 +70,4 @@ install:
 	@cmake --install $(BUILD)
 
 clean:
-	rm -rf $(BUILD) build-asan build-clang build-tsan
+	rm -rf $(BUILD) build-asan build-clang build-tsan build-cuda
