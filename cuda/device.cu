@@ -107,6 +107,22 @@ static light_status check_index(light_device *device, int index)
                       device->name, count, count == 1 ? "" : "s");
 }
 
+__global__ void probe_kernel()
+{
+}
+
+/* Whether the library holds code for this GPU, which is asked of one of its kernels. */
+static bool has_code()
+{
+#ifdef LIGHT_CUDA_SIM
+    (void)probe_kernel;
+    return true;
+#else
+    cudaFuncAttributes attributes;
+    return cudaFuncGetAttributes(&attributes, (const void *)probe_kernel) == cudaSuccess;
+#endif
+}
+
 /* The library holds code for certain architectures only. */
 static light_status check_architecture(light_device *device, const cudaDeviceProp *properties)
 {
@@ -114,10 +130,15 @@ static light_status check_architecture(light_device *device, const cudaDevicePro
     s->capability = 10 * properties->major + properties->minor;
     s->sm_count = properties->multiProcessorCount;
     s->shared_limit = properties->sharedMemPerBlockOptin;
-    if (s->capability >= 80) return LIGHT_OK;
+    if (s->capability < 80)
+        return light_fail(LIGHT_ERR_UNSUPPORTED,
+                          "device \"%s\": %s has compute capability %d.%d; 8.0 (A100) or later is needed",
+                          device->name, properties->name, properties->major, properties->minor);
+    if (has_code()) return LIGHT_OK;
     return light_fail(LIGHT_ERR_UNSUPPORTED,
-                      "device \"%s\": %s has compute capability %d.%d; 8.0 (A100) or later is needed",
-                      device->name, properties->name, properties->major, properties->minor);
+                      "device \"%s\": liblight_cuda.so was built for other GPUs than this %s; configure with "
+                      "-DLIGHT_CUDA_ARCHITECTURES=%d",
+                      device->name, properties->name, s->capability);
 }
 
 static bool is_set(const char *variable)
