@@ -57,8 +57,24 @@ typedef struct light_checkpoint_result {
 
 typedef void (*light_checkpoint_done)(void *user, const light_checkpoint_result *result);
 
+/* The processes that write one checkpoint together. Rank r writes the file model-0000r-of-N.h5 with the tensors of its
+ * list; rank 0 also the state, the manifest and the name. The calls are made from the writer's thread; they fail when
+ * another process has failed. Messages are numbered by save, alike on all ranks. */
+typedef struct light_checkpoint_group {
+    int rank, size;
+    void *user;
+    /* To rank 0; from rank `rank`, on rank 0 (*bytes is the caller's, to be light_free'd). */
+    light_status (*send)(void *user, uint64_t save, const void *bytes, size_t n);
+    light_status (*receive)(void *user, int rank, uint64_t save, void **bytes, size_t *n);
+    /* From rank 0 to all others. */
+    light_status (*announce)(void *user, uint64_t save, const void *bytes, size_t n);
+    light_status (*await)(void *user, uint64_t save, void **bytes, size_t *n);
+} light_checkpoint_group;
+
 typedef struct light_checkpoint_request {
     const char *path; /* a checkpoint that stands there is replaced in one go */
+    const light_checkpoint_group
+        *group; /* NULL: this process writes it alone; else all ranks ask for the same save */
     const light_checkpoint_list *tensors;
     light_state *state; /* taken over, on failure too; NULL: empty */
     int64_t step, epoch;

@@ -47,7 +47,7 @@ static light_status each_saved(light_module *root, const char *prefix, visitor f
 
 static light_status add_one(void *list, light_parameter *p, const char *name)
 {
-    return light_checkpoint_list_add(list, name, p->tensor, &p->global_shape, p->slice_start);
+    return light_checkpoint_list_add(list, name, p->tensor, NULL, NULL);
 }
 
 light_status light_checkpoint_list_add_module(light_checkpoint_list *list, light_module *root,
@@ -94,11 +94,11 @@ static light_status match_one(void *user, light_parameter *p, const char *name)
     }
     m->matched[tensor - m->checkpoint->manifest.tensors] = true;
     light_dtype dtype = light_dtype_of(p->tensor);
-    if (light_shape_equal(tensor->shape, p->global_shape) && (dtype == tensor->dtype || !m->strict))
+    if (light_shape_equal(tensor->shape, light_shape_of(p->tensor)) && (dtype == tensor->dtype || !m->strict))
         return LIGHT_OK;
     snprintf(details, sizeof details, " (%s %s in the checkpoint, %s %s in the module)",
              light_dtype_name(tensor->dtype), light_shape_format(tensor->shape, there, sizeof there),
-             light_dtype_name(dtype), light_shape_format(p->global_shape, here, sizeof here));
+             light_dtype_name(dtype), light_shape_format(light_shape_of(p->tensor), here, sizeof here));
     add_trouble(&m->different, name, details);
     return LIGHT_OK;
 }
@@ -155,7 +155,7 @@ static light_status read_one(void *user, light_parameter *p, const char *name)
 {
     const light_checkpoint *checkpoint = user;
     if (!light_checkpoint_find_tensor(checkpoint, name)) return LIGHT_OK;
-    return light_checkpoint_read(checkpoint, name, p->tensor, p->slice_start);
+    return light_checkpoint_read(checkpoint, name, p->tensor, NULL);
 }
 
 light_status light_checkpoint_read_module(const light_checkpoint *checkpoint, light_module *module,

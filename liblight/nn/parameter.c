@@ -107,7 +107,7 @@ static light_status add(light_module *self, light_tensor **slot, const char *nam
     if (!p) return LIGHT_ERR_MEMORY;
     p->is_buffer = is_buffer;
     p->persistent = persistent;
-    p->global_shape = shape;
+    p->own_end = light_shape_numel(shape);
     p->init = init;
     light_status status = light_tensor_new(&p->tensor, shape, dtype, NULL);
     if (status == LIGHT_OK) status = light_init_fill(p->tensor, init, self->seed, p->path);
@@ -246,7 +246,7 @@ light_status light_tie_parameter(light_module *self, light_tensor **slot, const 
     if (!alias) return LIGHT_ERR_MEMORY;
     alias->tensor = of;
     alias->tied_to = original;
-    alias->global_shape = original->global_shape;
+    alias->own_end = original->own_end;
     if (old) {
         unlink_record(self, old);
         record_free(old);
@@ -254,6 +254,42 @@ light_status light_tie_parameter(light_module *self, light_tensor **slot, const 
     append(self, alias);
     *slot = of;
     return LIGHT_OK;
+}
+
+/* ---- parts -------------------------------------------------------------- */
+
+static light_part part_of(const light_parameter *p, light_storage *storage, char *first, int64_t begin,
+                          int64_t end)
+{
+    light_part part = {.tensor = {.storage = storage, .data = first, .dtype = p->tensor->dtype},
+                       .begin = begin};
+    bool whole = end - begin == p->tensor->numel;
+    light_tensor_set_shape(&part.tensor, whole ? light_shape_of(p->tensor) : LIGHT_SHAPE(end - begin));
+    return part;
+}
+
+/* Of `t`, which has all elements, or of `storage`, which has the own ones. */
+static light_part own_part(const light_parameter *p, const light_tensor *t, light_storage *storage)
+{
+    size_t size = light_dtype_size((light_dtype)p->tensor->dtype);
+    char *first = storage ? (char *)storage->data + p->shard->offset : t->data + (size_t)p->own_begin * size;
+    return part_of(p, storage ? storage : t->storage, first, p->own_begin, p->own_end);
+}
+
+light_part light_parameter_own(const light_parameter *p)
+{
+    return own_part(p, p->tensor, p->shard ? p->shard->values : NULL);
+}
+
+light_part light_parameter_own_grad(const light_parameter *p)
+{
+    return own_part(p, p->tensor->grad, p->shard ? p->shard->grads : NULL);
+}
+
+light_part light_parameter_held(const light_parameter *p)
+{
+    if (p->shard && p->shard->values) return light_parameter_own(p);
+    return part_of(p, p->tensor->storage, p->tensor->data, 0, p->tensor->numel);
 }
 
 /* ---- sets --------------------------------------------------------------- */

@@ -3,7 +3,27 @@
 #ifndef LIGHT_NN_PARAMETER_H
 #define LIGHT_NN_PARAMETER_H
 
+#include "tensor/tensor.h"
+
 #include <light/module.h>
+
+/* Memory for the own part of a parameter of which this process keeps no more than that. */
+typedef struct light_shard {
+    light_storage *values, *grads;
+    size_t offset; /* of element own_begin, in bytes, in both */
+} light_shard;
+
+/* A window without an owner on the elements [begin, begin + tensor.numel) of a parameter or of what belongs to one. It
+ * has the parameter's shape where it is all of it, else it is 1-d. */
+typedef struct light_part {
+    light_tensor tensor;
+    int64_t begin;
+} light_part;
+/* The part that this process updates and saves. */
+light_part light_parameter_own(const light_parameter *p);
+light_part light_parameter_own_grad(const light_parameter *p); /* its gradient, where there is one */
+/* The part that lies in its memory for good: all of it, or its own. */
+light_part light_parameter_held(const light_parameter *p);
 
 /* The parameters of a set, buffers left out: NULL starts, NULL ends. */
 light_parameter *light_parameter_set_next(light_parameter_set set, light_parameter *after);

@@ -117,7 +117,8 @@ void light_optimizer_count_step(light_optimizer *optimizer);
 typedef struct light_optimizer_state {
     light_parameter *parameter; /* its path and shape */
     const char *name;           /* "exp_avg" */
-    light_tensor tensor; /* in the parameter's shape; a window without an owner, for reading and writing */
+    light_tensor
+        tensor; /* of the own part (nn/parameter.h): a window without an owner, for reading and writing */
 } light_optimizer_state;
 /* All state tensors: i from 0; false when there is no i-th. */
 bool light_optimizer_state_at(light_optimizer *optimizer, int64_t i, light_optimizer_state *out);

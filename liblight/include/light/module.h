@@ -42,9 +42,9 @@ typedef struct light_parameter {
     light_module *module;
     bool is_buffer;  /* no gradient; saved with the weights when persistent */
     bool persistent; /* parameters always are */
-    /* The slice of the global tensor that this process holds. A single process holds all of it. */
-    light_shape global_shape;
-    int64_t slice_start[LIGHT_MAX_DIMS];
+    /* The elements, in row-major order, that this process updates and saves: [own_begin, own_end). Alone: all. */
+    int64_t own_begin, own_end;
+    struct light_shard *shard;       /* where they lie when no more of it is kept here; NULL: in the tensor */
     light_init init;                 /* its first values */
     struct light_parameter *tied_to; /* another name of that one; walks pass it by */
     struct light_parameter *next;    /* of the same module */
