@@ -171,7 +171,7 @@ static light_status build_state(light_trainer *t, light_state *state, bool weigh
     LIGHT_TRY(save_callbacks(t, g[4]));
     LIGHT_TRY(light_metrics_save(t, g[5]));
     if (t->scaler) LIGHT_TRY(light_scaler_save(t->scaler, g[9]));
-    if (t->train_loader) LIGHT_TRY(light_loader_save_state(t->train_loader, g[6]));
+    if (t->train_loader) LIGHT_TRY(light_loader_save_state(t->train_loader, NULL, g[6]));
     return light_datamodule_save_state(t->data, g[7]);
 }
 
