@@ -29,6 +29,18 @@ light_status light_broadcast_bytes(light_communicator *c, void *bytes, size_t n,
                                                     .what = what});
 }
 
+light_status light_reduce_doubles(light_communicator *c, double *values, int64_t n, light_combine combine,
+                                  const char *what)
+{
+    return light_communicate(c, &(light_collective){.kind = LIGHT_ALL_REDUCE,
+                                                    .in = values,
+                                                    .out = values,
+                                                    .count = n,
+                                                    .dtype = LIGHT_F64,
+                                                    .combine = combine,
+                                                    .what = what});
+}
+
 light_status light_gather_bytes(light_communicator *c, const void *bytes, size_t n, char **all, size_t *sizes,
                                 const char *what)
 {

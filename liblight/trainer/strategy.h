@@ -16,11 +16,13 @@ typedef struct light_strategy light_strategy;
 /* Where in the optimizer's step a backward is. Batches ("micro-batches") of all ranks that make one optimizer step form
  * a window; each rank works on a run of neighbouring ones. */
 typedef struct light_window {
-    int64_t batches;  /* of the window, over all ranks: each loss is divided by it */
-    int64_t mine;     /* of them, of this rank; may be 0 in the last window of an epoch */
-    int64_t done;     /* of mine, before the current one */
-    int contributors; /* ranks that have any: 0 .. contributors - 1 */
-    bool last;        /* the current one is this rank's last, or it has none left: reduce now */
+    int64_t batches; /* of the window, over all ranks: each loss is divided by it */
+    int64_t mine;    /* of them, of this rank; may be 0 in the last window of an epoch */
+    int64_t done;    /* of mine, before the current one */
+    /* Ranks that have any: 0 .. contributors - 1. Streams end when they will: then it is all ranks, and one that has no batch
+     * (mine 0) contributes zeros. */
+    int contributors;
+    bool last; /* the current one is this rank's last, or it has none left: reduce now */
 } light_window;
 
 typedef struct light_strategy_vtable {
@@ -52,7 +54,10 @@ typedef struct light_strategy_vtable {
                            light_step *s);
     /* Before and after a backward of automatic optimization; after_backward also, with `backward` false, for a rank that
      * has no batch left when a window ends. When it has returned for the last batch, the gradients that the optimizer
-     * works on are those of the window, summed over all ranks. */
+     * works on are those of the window, summed over all ranks, on ranks without a batch too.
+     *
+     * In manual optimization each backward has a window of its own (last is true). Gradients that are there before it were
+     * summed already: they count once, and what this backward adds is summed. */
     light_status (*before_backward)(light_strategy *self, light_step *s, const light_window *window);
     light_status (*after_backward)(light_strategy *self, light_step *s, const light_window *window,
                                    bool backward);

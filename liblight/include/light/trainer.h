@@ -18,7 +18,7 @@
 typedef struct light_trainer_options {
     const char *accelerator; /* "auto" (light_default_device), "cpu", "cuda" */
     const char *devices;     /* "auto", a number */
-    const char *strategy;    /* "auto": single */
+    const char *strategy;    /* "auto": single, or ddp where there are several processes; "ddp", .. */
     const char *precision;   /* "32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true" */
     int64_t max_epochs;      /* 1000, without limit where max_steps is given; -1: no limit */
     int64_t min_epochs;
@@ -50,6 +50,16 @@ typedef struct light_trainer_options {
     int64_t seed;                 /* of initialisation, shuffling, dropout; default 1 */
     const char *logger;           /* "csv" unless loggers are given; "none" */
     bool barebones;               /* nothing that costs time: no logging, checkpoints, bar, summary */
+
+    /* Several processes (docs/distributed.md) */
+    int64_t num_nodes; /* 1 */
+    /* "false", "true", "warn": the same run gives the same bits again. "elastic": also with another number of processes;
+     * accumulate_grad_batches then counts the batches of all of them together. */
+    const char *deterministic;
+    bool sync_batchnorm;                  /* BatchNorm uses the batches of all processes */
+    light_switch use_distributed_sampler; /* off: every process goes through a loader of its own */
+    double collective_timeout;            /* seconds that a process may stay behind the others; 1800 */
+    int64_t max_restarts;                 /* of a job that this program has started; 0 */
 
     light_callback *callbacks[LIGHT_MAX_CALLBACKS]; /* up to the first NULL */
     light_logger *loggers[LIGHT_MAX_LOGGERS];
@@ -109,6 +119,8 @@ LIGHT_API light_status light_trainer_save_weights(light_trainer *t, const char *
 
 /* The last value of a logged metric, as monitors see it. False when there is none. */
 LIGHT_API bool light_trainer_metric(const light_trainer *t, const char *name, double *value);
+/* The same for decisions: with several processes all of them get what rank 0 has. All have to call it. */
+LIGHT_API bool light_trainer_monitor(light_trainer *t, const char *name, double *value);
 /* All of them: i from 0; false at the end. */
 LIGHT_API bool light_trainer_metric_at(const light_trainer *t, int i, light_metric *metric, bool *prog_bar);
 
@@ -119,7 +131,7 @@ LIGHT_API int64_t light_trainer_global_step(const light_trainer *t);   /* optimi
 LIGHT_API int64_t light_trainer_current_epoch(const light_trainer *t); /* from 0 */
 LIGHT_API int64_t light_trainer_max_epochs(const light_trainer *t);
 LIGHT_API int64_t light_trainer_max_steps(const light_trainer *t);
-/* Batches of the loop that runs (train, validation, ..); -1 when not known. Done so far in this epoch. */
+/* Batches of the loop that runs (train, validation, ..), of all processes; -1 when not known. Done so far in this epoch. */
 LIGHT_API int64_t light_trainer_num_batches(const light_trainer *t);
 LIGHT_API int64_t light_trainer_batches_done(const light_trainer *t);
 /* Optimizer steps that the run will take; -1: not known. */
@@ -137,6 +149,12 @@ LIGHT_API const char *light_trainer_log_dir(
     const light_trainer *t); /* the run's folder; "" when it has none */
 /* The checkpoint that this run went on from or used; "" when it had none. */
 LIGHT_API const char *light_trainer_ckpt_path(const light_trainer *t);
+/* This process of how many; 0 of 1 without a strategy. Rank 0 alone writes logs and the run's folder. */
+LIGHT_API int light_trainer_global_rank(const light_trainer *t);
+LIGHT_API int light_trainer_world_size(const light_trainer *t);
+/* What rank 0 has in `bytes` to all ranks; waiting for each other. All ranks call them, or they fail together. */
+LIGHT_API light_status light_trainer_broadcast(light_trainer *t, void *bytes, size_t n);
+LIGHT_API light_status light_trainer_barrier(light_trainer *t);
 LIGHT_API light_module *light_trainer_module(const light_trainer *t);
 LIGHT_API light_datamodule *light_trainer_datamodule(const light_trainer *t);
 LIGHT_API light_optimizer *light_trainer_optimizer(const light_trainer *t, int i); /* NULL past the last */
