@@ -128,8 +128,10 @@ static light_status next_batch(light_trainer *t, light_batch *batch, bool *more)
 static light_status write_step_metrics(light_trainer *t)
 {
     int64_t every = t->options.log_every_n_steps;
-    if (t->stepped && every > 0 && ((t->batches_that_stepped + 1) % every == 0 || t->should_stop))
+    if (t->stepped && every > 0 && ((t->batches_that_stepped + 1) % every == 0 || t->should_stop)) {
+        LIGHT_TRY(light_metrics_sync_step(t));
         return light_metrics_write(t);
+    }
     light_metrics_drop_pending(t);
     return LIGHT_OK;
 }

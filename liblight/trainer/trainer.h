@@ -6,7 +6,8 @@
  *     fit_loop.c      epochs and batches of training; evaluation_loop.c: validation, test, prediction
  *     optimize.c      loss, backward, clipping, optimizer and schedule steps
  *     graph.c         steps that repeat as graphs of the device
- *     log.c           light_log, the metrics and when they are written; arrivals.c: values of a device
+ *     log.c           light_log, the metrics and when they are written; arrivals.c: values of a device;
+ *                     log_ranks.c: those of several ranks together
  *     hooks.c         calling callbacks and module at each moment
  *     resume.c        what goes into a checkpoint, and back
  *     run_folder.c    where a run's files are
@@ -20,6 +21,7 @@
 #define LIGHT_TRAINER_TRAINER_H
 
 #include "autograd/step.h"
+#include "base/exact.h"
 #include "base/world.h"
 #include "checkpoint/checkpoint.h"
 #include "data/datamodule.h"
@@ -76,8 +78,10 @@ typedef struct light_logged {
     int dataloader_idx;        /* -1: not one of several */
     uint64_t last_step; /* serial of the step that logged it last: twice with other options is an error */
     bool has_step, has_epoch;
-    double step_value;
+    bool of_epoch; /* logged at the start or end of epochs, not for batches */
+    double step_value, step_weight;
     double sum, weight, extreme;                 /* of the epoch so far */
+    light_exact_sum *exact;                      /* instead of sum, with a strategy; else NULL */
     int step_metric, epoch_metric, plain_metric; /* in `metrics`, -1: not there yet */
 } light_logged;
 
@@ -87,6 +91,13 @@ typedef struct light_metric_entry {
     bool known, prog_bar, logger;
     bool pending; /* logged since metrics were written last */
 } light_metric_entry;
+
+/* What all ranks have logged. */
+typedef struct light_merged {
+    light_logged *logged;
+    int *ranks; /* the first one that has logged it */
+    int n;
+} light_merged;
 
 typedef struct light_metrics {
     light_logged *logged[2]; /* training, evaluation */
@@ -331,6 +342,16 @@ light_status light_metrics_print(light_trainer *t, const char *title);
 light_status light_log_again(light_trainer *t, const light_graph_log *log);
 /* One value of the epoch. */
 void light_logged_add(light_logged *l, double value, double weight);
+/* What they come to. */
+double light_logged_value(const light_logged *l);
+/* The value of all ranks in place of this one's last step; it may never have logged the name. */
+void light_logged_take_step(light_trainer *t, const light_logged *merged, double value);
+
+/* log_ranks.c, for runs with a strategy. What all ranks have logged of the epoch; freed by light_merged_free. */
+light_status light_merge_epoch(light_trainer *t, int which, light_merged *out);
+void light_merged_free(light_merged *m);
+/* Values of the step that training logs, of the names that ask for it. */
+light_status light_metrics_sync_step(light_trainer *t);
 
 /* arrivals.c */
 /* Fetches a scalar of the step for `arrival`, whose ticket it sets. */

@@ -174,6 +174,9 @@ typedef struct light_log_options {
     int64_t batch_size; /* weight in the mean; default: the batch's */
     light_switch
         add_dataloader_idx; /* with several evaluation loaders "/dataloader_idx_N" is added; default on */
+    /* With several processes: values of all of them together; default: on for an epoch's, off for a step's, which are those
+     * of rank 0 then. Those of a step are brought together where they are logged (log_every_n_steps). */
+    light_switch sync_dist;
 } light_log_options;
 
 /* Logs a scalar tensor of the step. NULL (an operation failed) is ignored. With on_step and on_epoch both on the names
