@@ -163,7 +163,8 @@ static light_status fake_open(const light_trainer_options *options, light_device
 {
     fake_strategy *f = light_calloc(1, sizeof *f);
     (void)options;
-    f->host = (light_communicator){&fake_communicator, fake_rank, fake_size, device, false, 0, 0};
+    f->host = (light_communicator){
+        .vtable = &fake_communicator, .rank = fake_rank, .size = fake_size, .device = device};
     f->base = (light_strategy){.vtable = &fake_vtable,
                                .rank = fake_rank,
                                .size = fake_size,
