@@ -60,7 +60,7 @@ light_status light_make_eval_loader(light_trainer *t, light_stage stage)
             return light_fail(LIGHT_ERR_ARGUMENT, "%s: the dataset (%s) gives no batch",
                               hooks_of[stage].loader, light_loader_dataset_name(l));
     }
-    return LIGHT_OK;
+    return light_agree_on_loaders(t, hooks_of[stage].loader, t->eval_loader);
 }
 
 /* ---- modes -------------------------------------------------------------- */

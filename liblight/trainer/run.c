@@ -289,6 +289,7 @@ static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
         LIGHT_TRY(make_optimizers(t));
         LIGHT_TRY(light_graphs_new(t));
     }
+    LIGHT_TRY(light_agree_on_model(t));
     LIGHT_TRY(attach(t));
     if (checkpoint) LIGHT_TRY(light_restore(t, checkpoint));
     if (t->run_stage == LIGHT_STAGE_FIT)
@@ -368,6 +369,7 @@ static light_status run_inside(light_trainer *t, const light_run_options *option
 {
     light_checkpoint *checkpoint = NULL;
     light_status status = light_strategy_open(t);
+    if (status == LIGHT_OK) status = light_agree_on_settings(t);
     if (status == LIGHT_OK) status = check_module(t);
     if (status == LIGHT_OK) status = open_checkpoint(t, options, &checkpoint);
     if (status == LIGHT_OK) status = set_up(t, checkpoint);

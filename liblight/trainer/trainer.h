@@ -11,7 +11,7 @@
  *     hooks.c         calling callbacks and module at each moment
  *     resume.c        what goes into a checkpoint, and back
  *     run_folder.c    where a run's files are
- *     ranks.c         the trainer among the processes of a job
+ *     ranks.c         the trainer among the processes of a job; agreement.c: whether all are about to do the same
  *     limits.c        limits and intervals, from text to batches
  *     signals.c       Ctrl-C
  *     options.c       the table of flags, their defaults and checks
@@ -283,6 +283,11 @@ int64_t light_shared_batches(const light_trainer *t, const light_loader *loader)
 light_share light_share_of(const light_trainer *t, int64_t run, int64_t origin, int64_t total);
 /* light_loader_begin where the share begins. */
 light_status light_begin_share(light_loader *loader, int64_t epoch, const light_share *share);
+
+/* agreement.c: one line that names the first difference, on all ranks, unless all have the same. */
+light_status light_agree_on_settings(const light_trainer *t); /* options, callbacks, version */
+light_status light_agree_on_model(const light_trainer *t);    /* parameters and training data */
+light_status light_agree_on_loaders(const light_trainer *t, const char *which, const light_loader *first);
 
 /* run.c */
 light_status light_make_train_loader(light_trainer *t);
