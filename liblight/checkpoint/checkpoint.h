@@ -38,7 +38,14 @@ typedef struct light_checkpoint_list {
 light_status light_checkpoint_list_add(light_checkpoint_list *list, const char *name,
                                        const light_tensor *tensor, const light_shape *global_shape,
                                        const int64_t *start);
-/* Adds the parameters and persistent buffers of a built module as PREFIX/PATH. Tied ones are added once. */
+/* Adds the elements from `begin` on, in row-major order, of a global tensor. `part` is gapless, and 1-d unless it is all
+ * of it. They become the boxes of light_boxes_of_range, each a slice; of an empty part nothing is added, unless the
+ * global tensor is empty. */
+light_status light_checkpoint_list_add_part(light_checkpoint_list *list, const char *name,
+                                            const light_tensor *part, const light_shape *global_shape,
+                                            int64_t begin);
+/* Adds the parameters and persistent buffers of a built module as PREFIX/PATH, of each the part that this process saves.
+ * Tied ones are added once. */
 light_status light_checkpoint_list_add_module(light_checkpoint_list *list, light_module *root,
                                               const char *prefix);
 void light_checkpoint_list_free(light_checkpoint_list *list);
@@ -103,6 +110,17 @@ light_status light_checkpoint_save(light_checkpoint_writer *writer, const light_
 light_status light_checkpoint_poll(light_checkpoint_writer *writer);
 /* The same after waiting for it. */
 light_status light_checkpoint_wait(light_checkpoint_writer *writer);
+
+/* ---- reading -------------------------------------------------------------- */
+
+/* The same as light_checkpoint_open without reading all of it: the manifest, the state, and that all files are there in
+ * their sizes. What is read of tensors is compared with the checksums of its pieces then, and no more is read. For one of
+ * several processes, which would each read the whole checkpoint otherwise. */
+light_status light_checkpoint_open_lazily(const char *path, light_checkpoint **out);
+/* Fills `to`, a gapless tensor, with the elements from `begin` on, in row-major order, of tensor `name`. `to` is 1-d, or
+ * has the shape of the whole. */
+light_status light_checkpoint_read_part(const light_checkpoint *checkpoint, const char *name,
+                                        light_tensor *to, int64_t begin);
 
 /* ---- folders ------------------------------------------------------------- */
 

@@ -94,6 +94,14 @@ static light_status plan_reserve(light_file_plan *plan, size_t count)
     return plan->datasets && plan->extents ? LIGHT_OK : LIGHT_ERR_MEMORY;
 }
 
+/* Room for the checksums of a chunk's pieces. */
+static light_status reserve_pieces(light_extent *extent, uint64_t bytes)
+{
+    if (bytes <= LIGHT_PIECE_BYTES) return LIGHT_OK;
+    extent->pieces = light_alloc(light_extent_pieces(bytes) * sizeof *extent->pieces);
+    return extent->pieces ? LIGHT_OK : LIGHT_ERR_MEMORY;
+}
+
 /* Position in the list, by name; of one name in the order of the list. */
 typedef struct named {
     const char *name;
@@ -140,13 +148,15 @@ static light_status add_tensor(light_save_job *job, const light_checkpoint_list 
         chunk->shape = light_shape_of(&item->tensor);
         memcpy(chunk->start, item->start, sizeof chunk->start);
         LIGHT_TRY(encoded_path(item->name, i, &chunk->dataset));
+        LIGHT_TRY(reserve_pieces(&chunk->extent, item_bytes(item)));
         bool whole = light_shape_equal(chunk->shape, tensor->shape);
         plan->datasets[group[i].index] = (light_dataset){.path = chunk->dataset,
                                                          .dtype = tensor->dtype,
                                                          .shape = chunk->shape,
                                                          .global_shape = &tensor->shape,
                                                          .start = whole ? NULL : chunk->start,
-                                                         .bytes = item_bytes(item)};
+                                                         .bytes = item_bytes(item),
+                                                         .pieces = chunk->extent.pieces};
         plan->extents[group[i].index] = &chunk->extent;
     }
     return light_manifest_check_chunks("checkpoint", tensor);

@@ -20,8 +20,9 @@ typedef struct light_dataset {
     const int64_t *start;
     uint64_t bytes;
     const void *data;
-    uint64_t offset; /* out: where in the file; 0 for no bytes */
-    uint32_t crc;    /* out, by light_write_file */
+    uint64_t offset;  /* out: where in the file; 0 for no bytes */
+    uint32_t crc;     /* out, when it was written */
+    uint32_t *pieces; /* filled then; NULL for one piece (manifest.h) */
 } light_dataset;
 
 typedef struct light_layout {

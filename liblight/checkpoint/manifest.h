@@ -14,12 +14,22 @@
 #define LIGHT_MANIFEST_VERSION 1
 #define LIGHT_MANIFEST_WRITER  "liblight " LIGHT_VERSION_TEXT
 
+/* Longer extents have a checksum for each piece of this size too, so that reading a little of one does not mean summing
+ * up all of it. Part of the format. */
+#define LIGHT_PIECE_BYTES ((uint64_t)1 << 20)
+
 /* Bytes of a file, with their checksum. */
 typedef struct light_extent {
     size_t file; /* index in the manifest's files */
     uint64_t offset, bytes;
     uint32_t crc;
+    uint32_t *pieces; /* NULL: it is one piece, or was written before there were any */
 } light_extent;
+
+static inline size_t light_extent_pieces(uint64_t bytes)
+{
+    return (size_t)((bytes + LIGHT_PIECE_BYTES - 1) / LIGHT_PIECE_BYTES);
+}
 
 typedef struct light_manifest_file {
     char *name;

@@ -45,12 +45,18 @@ static light_status get_text(const char *path, const json_t *object, const char 
     return *out ? LIGHT_OK : LIGHT_ERR_MEMORY;
 }
 
+static bool read_hex(const char *text, uint32_t *out)
+{
+    char digits[9] = {0};
+    memcpy(digits, text, 8);
+    *out = (uint32_t)strtoul(digits, NULL, 16);
+    return strspn(digits, "0123456789abcdef") == 8;
+}
+
 static light_status get_crc(const char *path, const json_t *object, uint32_t *out)
 {
     const char *text = json_string_value(json_object_get(object, "crc32c"));
-    if (!text || strlen(text) != 8 || strspn(text, "0123456789abcdef") != 8)
-        return fail_member(path, "crc32c");
-    *out = (uint32_t)strtoul(text, NULL, 16);
+    if (!text || strlen(text) != 8 || !read_hex(text, out)) return fail_member(path, "crc32c");
     return LIGHT_OK;
 }
 
@@ -68,6 +74,23 @@ static light_status get_dims(const char *path, const json_t *object, const char 
     return LIGHT_OK;
 }
 
+/* The checksums of an extent's pieces, which older checkpoints do not have. */
+static light_status get_pieces(const char *path, const json_t *object, light_extent *out)
+{
+    const json_t *member = json_object_get(object, "pieces");
+    const char *text = json_string_value(member);
+    size_t count = light_extent_pieces(out->bytes);
+    if (!member) return LIGHT_OK;
+    if (!text || out->bytes <= LIGHT_PIECE_BYTES || json_string_length(member) / 8 != count ||
+        json_string_length(member) % 8 != 0)
+        return fail_member(path, "pieces");
+    out->pieces = light_alloc(count * sizeof *out->pieces);
+    if (!out->pieces) return LIGHT_ERR_MEMORY;
+    for (size_t i = 0; i < count; i++)
+        if (!read_hex(text + 8 * i, &out->pieces[i])) return fail_member(path, "pieces");
+    return LIGHT_OK;
+}
+
 static light_status get_extent(const char *path, const json_t *object, const light_manifest *m,
                                light_extent *out)
 {
@@ -80,7 +103,7 @@ static light_status get_extent(const char *path, const json_t *object, const lig
         out->bytes > m->files[file].bytes - out->offset)
         return light_fail(LIGHT_ERR_FORMAT, "%s: it speaks of bytes that no file has", path);
     out->file = (size_t)file;
-    return LIGHT_OK;
+    return get_pieces(path, object, out);
 }
 
 /* ---- the parts ----------------------------------------------------------- */

@@ -17,7 +17,7 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "data is written as it lies in memory");
 
 /* Small enough that what was summed is still in the cache when it is written. */
-#define PIECE ((size_t)1 << 20)
+#define PIECE ((size_t)LIGHT_PIECE_BYTES)
 
 /* ---- one file ------------------------------------------------------------- */
 
@@ -36,7 +36,9 @@ static light_status write_data(output *out, light_dataset *dataset)
     dataset->crc = 0;
     for (uint64_t done = 0; done < dataset->bytes;) {
         size_t part = dataset->bytes - done < PIECE ? (size_t)(dataset->bytes - done) : PIECE;
-        dataset->crc = light_crc32c(dataset->crc, data + done, part);
+        uint32_t crc = light_crc32c(0, data + done, part);
+        if (dataset->pieces) dataset->pieces[done / PIECE] = crc;
+        dataset->crc = light_crc32c_combine(dataset->crc, crc, part);
         LIGHT_TRY(light_io_write(out->file, out->path, data + done, part, out->at + done));
         done += part;
     }
@@ -127,8 +129,11 @@ static light_status write_files(const char *folder, light_manifest *manifest, li
         LIGHT_TRY(status);
         for (size_t k = 0; k < plans[i].count; k++) {
             const light_dataset *dataset = &plans[i].datasets[k];
-            *plans[i].extents[k] = (light_extent){
-                .file = i, .offset = dataset->offset, .bytes = dataset->bytes, .crc = dataset->crc};
+            *plans[i].extents[k] = (light_extent){.file = i,
+                                                  .offset = dataset->offset,
+                                                  .bytes = dataset->bytes,
+                                                  .crc = dataset->crc,
+                                                  .pieces = dataset->pieces};
         }
     }
     return LIGHT_OK;
