@@ -80,6 +80,13 @@ light_status light_manifest_format(const light_manifest *manifest, light_string 
  * their tensors and covering each element once, names used once. `path` begins the errors. */
 light_status light_manifest_parse(light_manifest *out, const char *path, const char *text, size_t bytes);
 
+/* The same for what one of several writers knows: its tensors need not be whole. */
+light_status light_manifest_parse_part(light_manifest *out, const char *path, const char *text, size_t bytes);
+
+/* Moves the files and tensors of `parts` to `to`, in their order; chunks of one name go to one tensor. Whether they fit
+ * together is for light_manifest_check_chunks. What is left of the parts is to be freed still. */
+light_status light_manifest_join(light_manifest *to, light_manifest *parts, size_t count);
+
 /* Do the chunks of a tensor cover each of its elements exactly once? Else light_fail, with `path` in front. */
 light_status light_manifest_check_chunks(const char *path, const light_manifest_tensor *tensor);
 

@@ -197,7 +197,7 @@ static light_status read_tensor(const char *path, const json_t *object, light_ma
     if (!tensor->chunks) return LIGHT_ERR_MEMORY;
     for (size_t i = 0; i < json_array_size(chunks); i++)
         LIGHT_TRY(read_chunk(path, json_array_get(chunks, i), m, tensor));
-    return light_manifest_check_chunks(path, tensor);
+    return LIGHT_OK;
 }
 
 static light_status read_value(const char *path, const json_t *object, light_manifest *m)
@@ -287,7 +287,7 @@ static light_status read_root(light_manifest *m, const char *path, const json_t 
     return each(path, root, "state", (void **)&m->values, sizeof *m->values, m, read_value);
 }
 
-light_status light_manifest_parse(light_manifest *out, const char *path, const char *text, size_t bytes)
+light_status light_manifest_parse_part(light_manifest *out, const char *path, const char *text, size_t bytes)
 {
     *out = (light_manifest){0};
     LIGHT_TRY(check_tail(path, text, bytes));
@@ -298,6 +298,16 @@ light_status light_manifest_parse(light_manifest *out, const char *path, const c
     if (!root) return light_fail(LIGHT_ERR_FORMAT, "%s:%d: %s", path, error.line, error.text);
     light_status status = read_root(out, path, root);
     json_decref(root);
+    if (status != LIGHT_OK) light_manifest_free(out);
+    return status;
+}
+
+light_status light_manifest_parse(light_manifest *out, const char *path, const char *text, size_t bytes)
+{
+    LIGHT_TRY(light_manifest_parse_part(out, path, text, bytes));
+    light_status status = LIGHT_OK;
+    for (size_t i = 0; i < out->tensor_count && status == LIGHT_OK; i++)
+        status = light_manifest_check_chunks(path, &out->tensors[i]);
     if (status != LIGHT_OK) light_manifest_free(out);
     return status;
 }

@@ -119,10 +119,10 @@ static light_status write_file(const char *path, light_file_plan *plan, light_ma
 
 /* ---- the folder ------------------------------------------------------------ */
 
-static light_status write_files(const char *folder, light_manifest *manifest, light_file_plan *plans)
+light_status light_write_files(const char *folder, light_manifest *manifest, light_file_plan *plans)
 {
     for (size_t i = 0; i < manifest->file_count; i++) {
-        char *path = light_path_join(folder, plans[i].name);
+        char *path = light_path_join(folder, manifest->files[i].name);
         if (!path) return LIGHT_ERR_MEMORY;
         light_status status = write_file(path, &plans[i], &manifest->files[i]);
         light_free(path);
@@ -150,7 +150,7 @@ static light_status write_text(const char *path, const char *text, size_t bytes)
     return status;
 }
 
-static light_status write_manifest(const char *folder, const light_manifest *manifest)
+light_status light_write_manifest(const char *folder, const light_manifest *manifest)
 {
     light_string text = {0};
     char *path = light_path_join(folder, LIGHT_MANIFEST_NAME);
@@ -162,14 +162,15 @@ static light_status write_manifest(const char *folder, const light_manifest *man
 }
 
 light_status light_write_checkpoint(const char *path, const char *run, light_manifest *manifest,
-                                    light_file_plan *plans, uint64_t *bytes)
+                                    light_file_plan *plans, const light_checkpoint_group *group,
+                                    uint64_t *bytes)
 {
     light_temporary_folder folder;
     LIGHT_TRY(light_folder_check_replaceable(path));
     LIGHT_TRY(light_temporary_folder_new(&folder, path, run));
-    light_status status = write_files(folder.path, manifest, plans);
-    if (status == LIGHT_OK) status = write_manifest(folder.path, manifest);
-    if (status == LIGHT_OK) status = light_temporary_folder_publish(&folder, path);
+    light_status status = light_write_files(folder.path, manifest, plans);
+    if (status == LIGHT_OK) status = light_write_manifest(folder.path, manifest);
+    if (status == LIGHT_OK) status = light_temporary_folder_publish(&folder, path, group);
     light_temporary_folder_free(&folder);
     *bytes = 0;
     for (size_t i = 0; i < manifest->file_count; i++) *bytes += manifest->files[i].bytes;
@@ -222,7 +223,7 @@ static light_status link_file(const char *from_folder, const char *to_folder, co
 }
 
 light_status light_link_checkpoint(const char *from, const char *path, const char *run,
-                                   const light_manifest *manifest)
+                                   const light_manifest *manifest, const light_checkpoint_group *group)
 {
     light_temporary_folder folder;
     LIGHT_TRY(light_folder_check_replaceable(path));
@@ -230,8 +231,8 @@ light_status light_link_checkpoint(const char *from, const char *path, const cha
     light_status status = LIGHT_OK;
     for (size_t i = 0; i < manifest->file_count && status == LIGHT_OK; i++)
         status = link_file(from, folder.path, manifest->files[i].name, manifest->files[i].bytes);
-    if (status == LIGHT_OK) status = write_manifest(folder.path, manifest);
-    if (status == LIGHT_OK) status = light_temporary_folder_publish(&folder, path);
+    if (status == LIGHT_OK) status = light_write_manifest(folder.path, manifest);
+    if (status == LIGHT_OK) status = light_temporary_folder_publish(&folder, path, group);
     light_temporary_folder_free(&folder);
     return status;
 }
