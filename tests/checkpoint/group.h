@@ -138,7 +138,7 @@ static void close_groups(socket_group *groups, int size)
 
 /* Tensors that all ranks share, cut at places that depend on `way`. Numbers depend on `mark`. */
 enum { WEIGHT, MOMENT, SCALAR, EMPTY, TENSORS };
-static const struct {
+static struct {
     const char *name;
     light_shape shape;
 } shared_tensors[TENSORS] = {{"model/weight", {3, {5, 7, 3}}},
