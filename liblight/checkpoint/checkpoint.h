@@ -116,26 +116,7 @@ light_status light_checkpoint_poll(light_checkpoint_writer *writer);
 /* The same after waiting for it. */
 light_status light_checkpoint_wait(light_checkpoint_writer *writer);
 
-/* ---- reading -------------------------------------------------------------- */
-
-/* The same as light_checkpoint_open without reading all of it: the manifest, the state, and that all files are there in
- * their sizes. What is read of tensors is compared with the checksums of its pieces then, and no more is read. For one of
- * several processes, which would each read the whole checkpoint otherwise. */
-light_status light_checkpoint_open_lazily(const char *path, light_checkpoint **out);
-/* Fills `to`, a gapless tensor, with the elements from `begin` on, in row-major order, of tensor `name`. `to` is 1-d, or
- * has the shape of the whole. */
-light_status light_checkpoint_read_part(const light_checkpoint *checkpoint, const char *name,
-                                        light_tensor *to, int64_t begin);
-
 /* ---- folders ------------------------------------------------------------- */
-
-/* What the manifest says, without reading the rest. */
-typedef struct light_checkpoint_about {
-    int64_t created_ns; /* since 1970, by the writer's clock */
-    int64_t step, epoch;
-    uint64_t bytes;
-} light_checkpoint_about;
-light_status light_checkpoint_peek(const char *path, light_checkpoint_about *out);
 
 /* Opens what light_checkpoint_newest would find. */
 light_status light_checkpoint_open_newest(const char *folder, light_checkpoint **out);

@@ -27,19 +27,29 @@ typedef struct output {
     uint64_t at;
     uint32_t crc; /* of everything up to `at` */
     char *buffer; /* PIECE bytes */
+    const light_file_plan *plan;
 } output;
+
+/* The bytes of a piece, in memory. */
+static light_status get_piece(const output *out, const light_dataset *dataset, uint64_t at, size_t bytes,
+                              const char **piece)
+{
+    *piece = dataset->data ? (const char *)dataset->data + at : out->buffer;
+    return dataset->data ? LIGHT_OK : out->plan->fetch(out->plan->user, dataset, at, bytes, out->buffer);
+}
 
 static light_status write_data(output *out, light_dataset *dataset)
 {
-    const char *data = dataset->data;
+    const char *piece;
 
     dataset->crc = 0;
     for (uint64_t done = 0; done < dataset->bytes;) {
         size_t part = dataset->bytes - done < PIECE ? (size_t)(dataset->bytes - done) : PIECE;
-        uint32_t crc = light_crc32c(0, data + done, part);
+        LIGHT_TRY(get_piece(out, dataset, done, part, &piece));
+        uint32_t crc = light_crc32c(0, piece, part);
         if (dataset->pieces) dataset->pieces[done / PIECE] = crc;
         dataset->crc = light_crc32c_combine(dataset->crc, crc, part);
-        LIGHT_TRY(light_io_write(out->file, out->path, data + done, part, out->at + done));
+        LIGHT_TRY(light_io_write(out->file, out->path, piece, part, out->at + done));
         done += part;
     }
     out->crc = light_crc32c_combine(out->crc, dataset->crc, dataset->bytes);
@@ -82,14 +92,14 @@ static light_status write_contents(output *out, const light_layout *layout, ligh
     return light_io_sync(out->file, out->path);
 }
 
-static light_status write_sorted(const char *path, const light_layout *layout, light_dataset **sorted,
-                                 size_t count, light_manifest_file *about)
+static light_status write_sorted(const char *path, const light_file_plan *plan, const light_layout *layout,
+                                 light_dataset **sorted, light_manifest_file *about)
 {
-    output out = {.path = path, .buffer = light_alloc(PIECE)};
+    output out = {.path = path, .buffer = light_alloc(PIECE), .plan = plan};
     if (!out.buffer) return LIGHT_ERR_MEMORY;
     light_status status = light_io_create(path, &out.file);
     if (status == LIGHT_OK) {
-        status = write_contents(&out, layout, sorted, count);
+        status = write_contents(&out, layout, sorted, plan->count);
         if (status == LIGHT_OK)
             status = light_io_close(out.file, path);
         else
@@ -101,7 +111,7 @@ static light_status write_sorted(const char *path, const light_layout *layout, l
     return status;
 }
 
-static light_status write_file(const char *path, light_file_plan *plan, light_manifest_file *about)
+light_status light_write_file(const char *path, light_file_plan *plan, light_manifest_file *about)
 {
     light_layout layout;
     light_dataset **sorted = light_alloc(plan->count * sizeof *sorted);
@@ -110,7 +120,7 @@ static light_status write_file(const char *path, light_file_plan *plan, light_ma
     if (status == LIGHT_OK) {
         for (size_t i = 0; i < plan->count; i++) sorted[i] = &plan->datasets[i];
         if (plan->count) qsort(sorted, plan->count, sizeof *sorted, by_offset);
-        status = write_sorted(path, &layout, sorted, plan->count, about);
+        status = write_sorted(path, plan, &layout, sorted, about);
         light_layout_free(&layout);
     }
     light_free(sorted);
@@ -124,7 +134,7 @@ light_status light_write_files(const char *folder, light_manifest *manifest, lig
     for (size_t i = 0; i < manifest->file_count; i++) {
         char *path = light_path_join(folder, manifest->files[i].name);
         if (!path) return LIGHT_ERR_MEMORY;
-        light_status status = write_file(path, &plans[i], &manifest->files[i]);
+        light_status status = light_write_file(path, &plans[i], &manifest->files[i]);
         light_free(path);
         LIGHT_TRY(status);
         for (size_t k = 0; k < plans[i].count; k++) {

@@ -13,7 +13,13 @@ typedef struct light_file_plan {
     light_extent **extents; /* of each dataset: where in the manifest its place and checksum go */
     size_t count;
     light_layout_about about;
+    /* Puts `bytes` bytes of a dataset from byte `at` on into `to`; for datasets whose data is not in memory. */
+    light_status (*fetch)(void *user, const light_dataset *dataset, uint64_t at, size_t bytes, void *to);
+    void *user;
 } light_file_plan;
+
+/* Writes one file as planned, and flushes it; its size and checksum go to `about`. */
+light_status light_write_file(const char *path, light_file_plan *plan, light_manifest_file *about);
 
 /* Writes the manifest's files to a folder, by the plan of each, and completes the manifest by sizes, places and
  * checksums. */
