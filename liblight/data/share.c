@@ -62,6 +62,7 @@ light_turn light_share_turn(const light_share *s, int64_t turn)
         .window = window,
         .mine = mine,
         .done = done,
+        .present = s->dealt ? s->size : (int)least((window - 1 - done) / s->run + 1, s->size),
         .contributors = s->dealt ? s->size : (int)((window + s->run - 1) / s->run),
         .begins = done == 0,
         .ends = ends,

@@ -113,6 +113,10 @@ static light_status next_batch(light_trainer *t, light_batch *batch, bool *more)
     if (t->share.total >= 0 && t->turns >= light_share_turns(&t->share)) return LIGHT_OK;
     LIGHT_TRY(light_step_begin(t->step));
     t->turn = light_share_turn(&t->share, t->turns);
+    if (t->options.sync_batchnorm && light_trainer_world_size(t) > 1) {
+        t->step->batch_group = t->strategy->host;
+        t->step->batch_ranks = t->turn.present;
+    }
     if (t->turn.batch >= 0) {
         set_counter(t);
         LIGHT_TRY(light_loader_next(t->train_loader, t->step, batch));

@@ -147,6 +147,10 @@ static light_status check_shares(const light_trainer *t)
         return light_fail(
             LIGHT_ERR_UNSUPPORTED,
             "trainer.deterministic elastic needs a dataset whose length is known; %s is a stream", dataset);
+    if (t->options.sync_batchnorm)
+        return light_fail(LIGHT_ERR_UNSUPPORTED,
+                          "trainer.sync_batchnorm needs a dataset whose length is known; %s is a stream",
+                          dataset);
     if (t->module_hooks.manual_optimization)
         return light_fail(LIGHT_ERR_UNSUPPORTED,
                           "module %s optimizes manually, which several processes can do only with datasets "
