@@ -281,6 +281,7 @@ light_status light_fit_loop(light_trainer *t)
     if (t->resume == LIGHT_RESUME_AFTER_EPOCH) t->resume = LIGHT_RESUME_NONE;
     while (t->resume != LIGHT_RESUME_NONE || !fit_is_done(t)) LIGHT_TRY(run_epoch(t));
     t->moment = LIGHT_LOG_FORBIDDEN;
+    LIGHT_TRY(light_follow_buffers(t));
     LIGHT_TRY(light_poll_saves(t, true)); /* callbacks may want to try a failed one again */
     LIGHT_TRY(light_call_on_train_end(t));
     return light_save_point(t, LIGHT_RESUME_AFTER_EPOCH);

@@ -122,6 +122,29 @@ light_status light_follow_first(light_trainer *t, light_status status, char **te
     return LIGHT_OK;
 }
 
+static light_status follow_buffer(light_trainer *t, light_tensor *buffer)
+{
+    light_dtype dtype = light_dtype_of(buffer);
+    size_t bytes = (size_t)light_numel(buffer) * light_dtype_size(dtype);
+    void *values = light_alloc(bytes + 1);
+    bool first = light_trainer_global_rank(t) == 0;
+    if (!values) return LIGHT_ERR_MEMORY;
+    light_status status = first ? light_tensor_read(buffer, dtype, values, bytes) : LIGHT_OK;
+    if (status == LIGHT_OK) status = light_trainer_broadcast(t, values, bytes);
+    if (status == LIGHT_OK && !first) status = light_tensor_write(buffer, dtype, values, bytes);
+    light_free(values);
+    return status;
+}
+
+light_status light_follow_buffers(light_trainer *t)
+{
+    if (alone(t)) return LIGHT_OK;
+    for (light_parameter *p = light_next_parameter(t->module, NULL); p;
+         p = light_next_parameter(t->module, p))
+        if (p->is_buffer) LIGHT_TRY(follow_buffer(t, p->tensor));
+    return LIGHT_OK;
+}
+
 bool light_trainer_monitor(light_trainer *t, const char *name, double *value)
 {
     double said[2] = {light_trainer_metric(t, name, value), *value};

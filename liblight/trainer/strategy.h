@@ -70,6 +70,7 @@ typedef struct light_strategy_vtable {
 struct light_strategy {
     const light_strategy_vtable *vtable;
     int rank, size;
+    bool replicated;          /* every rank has all parameters and the state of optimizers */
     bool ordered;             /* trainer.deterministic elastic: sums do not depend on the number of ranks */
     light_communicator *host; /* host memory, all ranks */
     light_communicator *tensors; /* memory of the run's device, all ranks; may be `host` */

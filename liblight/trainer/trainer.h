@@ -274,6 +274,9 @@ light_status light_strategy_open(light_trainer *t);
 void light_strategy_close(light_trainer *t);
 /* What only rank 0 did: its status, with the message, and the text that it made (NULL: none), to all ranks. */
 light_status light_follow_first(light_trainer *t, light_status status, char **text);
+/* Buffers, such as the running statistics of batch norm, are those of each rank's own batches while training goes on; here
+ * they become those of rank 0, which are saved too. */
+light_status light_follow_buffers(light_trainer *t);
 /* Between two steps: whether all ranks are to stop here, since one was asked to by a signal. */
 light_status light_ask_to_stop(light_trainer *t, bool *stop);
 /* Has the loader read this rank's batches, `run` at a time. */

@@ -156,6 +156,54 @@ static light_status fake_wait(light_communicator *c, light_ticket ticket)
 static const light_communicator_vtable fake_communicator = {
     .size = sizeof fake_communicator, .name = "fake", .start = fake_start, .wait = fake_wait};
 
+/* ---- messages of checkpoints: files in the test's folder ------------------------ */
+
+static void fake_path(char *path, size_t bytes, int from, int to, uint64_t number)
+{
+    snprintf(path, bytes, "%s/message-%d-%d-%llu", folder, from, to, (unsigned long long)number);
+}
+
+static light_status fake_post(int to, uint64_t number, const void *bytes, size_t n)
+{
+    char path[256];
+    fake_path(path, sizeof path, fake_rank, to, number);
+    return light_file_write_atomic(path, bytes, n);
+}
+
+static light_status fake_take(int from, uint64_t number, void **bytes, size_t *n)
+{
+    char path[256];
+    fake_path(path, sizeof path, from, fake_rank, number);
+    while (access(path, R_OK)) usleep(1000);
+    LIGHT_TRY(light_file_read(path, (char **)bytes, n));
+    return unlink(path) == 0 ? LIGHT_OK : LIGHT_ERR_IO;
+}
+
+static light_status fake_part(void *user, uint64_t number, const void *bytes, size_t n)
+{
+    (void)user;
+    return fake_post(0, number, bytes, n);
+}
+
+static light_status fake_part_of(void *user, int rank, uint64_t number, void **bytes, size_t *n)
+{
+    (void)user;
+    return fake_take(rank, number, bytes, n);
+}
+
+static light_status fake_announce(void *user, uint64_t number, const void *bytes, size_t n)
+{
+    (void)user;
+    for (int r = 1; r < fake_size; r++) LIGHT_TRY(fake_post(r, number, bytes, n));
+    return LIGHT_OK;
+}
+
+static light_status fake_await(void *user, uint64_t number, void **bytes, size_t *n)
+{
+    (void)user;
+    return fake_take(0, number, bytes, n);
+}
+
 /* ---- the strategy ------------------------------------------------------------ */
 
 typedef struct fake_strategy {
@@ -193,8 +241,15 @@ static light_status fake_open(const light_trainer_options *options, light_device
                                .rank = fake_rank,
                                .size = fake_size,
                                .ordered = true,
+                               .replicated = true,
                                .host = &f->host,
-                               .tensors = &f->host};
+                               .tensors = &f->host,
+                               .checkpoint_group = {.rank = fake_rank,
+                                                    .size = fake_size,
+                                                    .send = fake_part,
+                                                    .receive = fake_part_of,
+                                                    .announce = fake_announce,
+                                                    .await = fake_await}};
     *out = &f->base;
     return LIGHT_OK;
 }

@@ -293,6 +293,35 @@ static void training_is_that_of_the_larger_batch(void **state)
     }
 }
 
+/* Without sync_batchnorm each rank has statistics of its own; those of rank 0 are used in the end. */
+static void train_apart(void *argument)
+{
+    light_trainer_options options = {.max_epochs = 1,
+                                     .default_root_dir = folder,
+                                     .enable_progress_bar = LIGHT_OFF,
+                                     .enable_model_summary = LIGHT_OFF,
+                                     .enable_learning_curve = LIGHT_OFF,
+                                     .enable_checkpointing = LIGHT_OFF};
+    lab l = lab_new(&normed_vtable, fake_trainer(&options));
+    (void)argument;
+    l.data->batch_size = 4;
+    assert_ok(lab_fit(&l));
+    read_all(((normed *)l.module)->norm.running_mean, mine()->mean);
+    read_all(((normed *)l.module)->norm.running_var, mine()->var);
+    lab_free(&l);
+}
+
+static void buffers_become_those_of_rank_0(void **state)
+{
+    (void)state;
+    fake_run(3, train_apart, NULL);
+    for (int r = 1; r < 3; r++) {
+        assert_memory_equal(of(r)->mean, of(0)->mean, sizeof of(0)->mean);
+        assert_memory_equal(of(r)->var, of(0)->var, sizeof of(0)->var);
+    }
+    assert_true(of(0)->mean[0] != 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -300,6 +329,7 @@ int main(void)
         fake_test(those_without_a_batch_are_left_out),
         fake_test(one_value_a_channel_is_told),
         fake_test(training_is_that_of_the_larger_batch),
+        fake_test(buffers_become_those_of_rank_0),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
