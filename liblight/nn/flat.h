@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The flat memory behind a built module: one long buffer of values and one of gradients per dtype.
+/* The flat memory behind a built module: long buffers of values, each with one of gradients.
  *
- * Parameters lie in the order of creation, each at a multiple of 64 bytes; the gradient of a parameter lies at the same
- * offset of the gradients' buffer. The gaps hold zeros and nobody reads them, so whoever works on a run of
- * neighbouring parameters may take it, gaps included, as one array. */
+ * A buffer holds parameters of one dtype in the order of creation, each at a multiple of 64 bytes; the gradient of a
+ * parameter lies at the same offset of the gradients' buffer. The gaps hold zeros and nobody reads them, so whoever works
+ * on a run of neighbouring parameters may take it, gaps included, as one array. There is one buffer per dtype, unless a
+ * strategy asks for smaller ones, which it shards. */
 #ifndef LIGHT_NN_FLAT_H
 #define LIGHT_NN_FLAT_H
 
@@ -30,11 +31,23 @@ typedef struct light_flat_buffer {
 
 typedef struct light_flat {
     int n;
-    light_flat_buffer buffers[LIGHT_DTYPE_COUNT];
+    light_flat_buffer *buffers;
+    /* The processes that together hold all gradients, where this one has no more than its own; outlives the run. */
+    const struct light_sharing *sharing;
 } light_flat;
+
+/* How large buffers become. */
+typedef struct light_flat_rule {
+    size_t bytes; /* a buffer is closed by the parameter that makes it so large; 0: one per dtype */
+    size_t
+        multiple; /* of bytes to which a buffer is filled up with zeros; a multiple of LIGHT_FLAT_ALIGNMENT */
+} light_flat_rule;
 
 /* Moves the parameters below `root` to flat memory. What light_module_build calls. */
 light_status light_flat_new(light_flat **out, light_module *root);
+/* Moves them to other buffers: what points to parameters and gradients stays good, what points to their memory does not.
+ * Gradients and 16-bit copies are lost. Modules marked by light_module_shard_unit have buffers of their own. */
+light_status light_flat_arrange(light_flat *flat, light_module *root, const light_flat_rule *rule);
 /* Keeps a copy of all f32 parameters in a 16-bit dtype, which operations read under mixed precision;
  * LIGHT_DTYPE_DEFAULT: none any more. */
 light_status light_flat_lower(light_flat *flat, light_dtype dtype);

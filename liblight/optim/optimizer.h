@@ -103,6 +103,8 @@ typedef struct light_optimizer_run {
     light_tensor lowered; /* the values' 16-bit copy; data NULL: there is none */
     int64_t first, n;     /* entries of the group */
 } light_optimizer_run;
+/* State `state` of an entry's own part: a window without an owner. */
+light_tensor light_optimizer_state_window(const light_optimizer_group *group, int64_t entry, int state);
 /* The next run of `group` from entry *at on whose gradients are there; advances *at. False at the end. */
 bool light_optimizer_next_run(const light_optimizer_group *group, int64_t *at, light_optimizer_run *run);
 
