@@ -8,7 +8,7 @@
 #ifndef LIGHT_NN_FLAT_H
 #define LIGHT_NN_FLAT_H
 
-#include "tensor/tensor.h"
+#include "tensor/communicator.h"
 
 #include <light/module.h>
 
@@ -29,11 +29,16 @@ typedef struct light_flat_buffer {
     light_flat_entry *entries; /* by rising offset */
 } light_flat_buffer;
 
+/* What the sums over all gradients must know of other processes. */
+typedef struct light_sharing {
+    light_communicator *group; /* those who together have all gradients; NULL: this process has them */
+    bool exact;                /* the same bits for any number of processes */
+} light_sharing;
+
 typedef struct light_flat {
     int n;
     light_flat_buffer *buffers;
-    /* The processes that together hold all gradients, where this one has no more than its own; outlives the run. */
-    const struct light_sharing *sharing;
+    const light_sharing *sharing; /* of a strategy, while it is attached; NULL: none */
 } light_flat;
 
 /* How large buffers become. */
