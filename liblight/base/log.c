@@ -2,6 +2,8 @@
 /* Messages to standard error or to the program's own sink. The only file of the library that prints. */
 #include "base/log.h"
 
+#include "base/world.h"
+
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -42,9 +44,15 @@ static int current_threshold(void)
     return level;
 }
 
+/* Of the processes of a job the first one speaks; the others only of what has gone wrong. */
+static bool speaks(light_message_level level)
+{
+    return level <= LIGHT_MESSAGE_WARNING || light_world_get()->rank == 0;
+}
+
 bool light_message_enabled(light_message_level level)
 {
-    return level != LIGHT_MESSAGE_OFF && (int)level <= current_threshold();
+    return level != LIGHT_MESSAGE_OFF && (int)level <= current_threshold() && speaks(level);
 }
 
 void light_message_set_level(light_message_level level)
@@ -98,6 +106,7 @@ void light_progress_line(const char *text, bool stay)
 
 void light_output(const char *text)
 {
+    if (light_world_get()->rank > 0) return;
     fputs(text, stdout);
     fflush(stdout);
 }
@@ -106,10 +115,13 @@ void light_message(light_message_level level, const char *format, ...)
 {
     char text[TEXT_BYTES];
     va_list arguments;
+    int rank, used = 0;
 
     if (!light_message_enabled(level)) return;
+    rank = light_world_get()->rank;
+    if (rank > 0) used = snprintf(text, sizeof text, "[rank %d] ", rank);
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    vsnprintf(text + used, sizeof text - (size_t)used, format, arguments);
     va_end(arguments);
 
     pthread_mutex_lock(&lock);

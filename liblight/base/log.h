@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Messages, seen from inside the library: whether preparing one is worth the work. */
+/* Messages, seen from inside the library: whether preparing one is worth the work. In a job of several processes the
+ * first one shows them all; the others show warnings and errors, with "[rank r] " in front, no progress and no output. */
 #ifndef LIGHT_BASE_LOG_H
 #define LIGHT_BASE_LOG_H
 

@@ -11,9 +11,9 @@
 typedef struct light_world {
     int rank, size;             /* 0 of 1 for a program that runs alone */
     int local_rank, local_size; /* among the processes of this host */
-    int node, nodes;            /* this host among the job's */
-    const char *launcher;       /* "": none; "mpirun", "srun" */
-    int attempt;                /* 0, and one more after each restart by our launcher */
+    int node, nodes;      /* this host among the job's; mpirun does not say which, so it is a guess there */
+    const char *launcher; /* "": none; "mpirun", "srun" */
+    int attempt;          /* 0, and one more after each restart by our launcher */
     char host[64];
 } light_world;
 

@@ -73,12 +73,12 @@ static void long_text_is_cut(void **state)
     light_message_set_sink(NULL, NULL);
 }
 
-/* What a fresh process prints to standard error under LIGHT_LOG=`level`. */
-static void said(const char *level, char *out, size_t bytes)
+/* What a fresh process prints under these settings. */
+static void said(const char *settings, char *out, size_t bytes)
 {
     char command[600];
 
-    snprintf(command, sizeof command, "LIGHT_LOG='%s' '%s' speak 2>&1", level, program);
+    snprintf(command, sizeof command, "%s '%s' speak 2>&1", settings, program);
     FILE *pipe = popen(command, "r");
     assert_non_null(pipe);
     size_t length = fread(out, 1, bytes - 1, pipe);
@@ -92,6 +92,7 @@ static int speak(void)
     light_message(LIGHT_MESSAGE_WARNING, "two");
     light_message(LIGHT_MESSAGE_INFO, "three");
     light_message(LIGHT_MESSAGE_DEBUG, "four");
+    light_output("five\n");
     return 0;
 }
 
@@ -100,14 +101,31 @@ static void environment_sets_the_level(void **state)
     char text[1000];
 
     (void)state;
-    said("", text, sizeof text);
-    assert_string_equal(text, "error: one\nwarning: two\nthree\n");
-    said("debug", text, sizeof text);
-    assert_string_equal(text, "error: one\nwarning: two\nthree\ndebug: four\n");
-    said("error", text, sizeof text);
-    assert_string_equal(text, "error: one\n");
-    said("off", text, sizeof text);
-    assert_string_equal(text, "");
+    said("LIGHT_LOG=", text, sizeof text);
+    assert_string_equal(text, "error: one\nwarning: two\nthree\nfive\n");
+    said("LIGHT_LOG=debug", text, sizeof text);
+    assert_string_equal(text, "error: one\nwarning: two\nthree\ndebug: four\nfive\n");
+    said("LIGHT_LOG=error", text, sizeof text);
+    assert_string_equal(text, "error: one\nfive\n");
+    said("LIGHT_LOG=off", text, sizeof text);
+    assert_string_equal(text, "five\n");
+}
+
+static void one_of_many_processes_speaks(void **state)
+{
+    static const char *const first =
+        "OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_LOCAL_RANK=0 OMPI_COMM_WORLD_SIZE=3 "
+        "OMPI_COMM_WORLD_LOCAL_SIZE=3 LIGHT_LOG=debug";
+    static const char *const last =
+        "OMPI_COMM_WORLD_RANK=2 OMPI_COMM_WORLD_LOCAL_RANK=2 OMPI_COMM_WORLD_SIZE=3 "
+        "OMPI_COMM_WORLD_LOCAL_SIZE=3 LIGHT_LOG=debug";
+    char text[1000];
+
+    (void)state;
+    said(first, text, sizeof text);
+    assert_string_equal(text, "error: one\nwarning: two\nthree\ndebug: four\nfive\n");
+    said(last, text, sizeof text);
+    assert_string_equal(text, "error: [rank 2] one\nwarning: [rank 2] two\n");
 }
 
 static void time_goes_forward(void **state)
@@ -128,6 +146,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(sink_gets_what_passes_the_level),
         cmocka_unit_test(long_text_is_cut),
         cmocka_unit_test(environment_sets_the_level),
+        cmocka_unit_test(one_of_many_processes_speaks),
         cmocka_unit_test(time_goes_forward),
     };
 
