@@ -70,7 +70,8 @@ typedef struct light_run_options {
     bool quiet; /* validate, test: prints no table of results */
 } light_run_options;
 
-/* Each returns when the run is over: LIGHT_OK, LIGHT_ERR_INTERRUPTED after Ctrl-C, or what went wrong first. */
+/* Each returns when the run is over: LIGHT_OK, LIGHT_ERR_INTERRUPTED after Ctrl-C, SIGTERM or SIGUSR1, or what went wrong
+ * first. main returns light_exit_code of it. */
 #define light_trainer_fit(t, module, data, ...)                                                              \
     light_trainer_fit_with(t, module, data, &(light_run_options){__VA_ARGS__})
 #define light_trainer_validate(t, module, data, ...)                                                         \
