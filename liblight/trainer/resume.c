@@ -224,6 +224,8 @@ static void checkpoint_written(void *user, const light_checkpoint_result *result
     t->unsaved[0] = '\0';
     if (result->status != LIGHT_OK)
         snprintf(t->unsaved, sizeof t->unsaved, "%s: %s", result->path, result->message);
+    else if (!t->in_flight.weights_only)
+        t->saved_step = t->in_flight.step;
     if (result->status != LIGHT_OK)
         light_message(LIGHT_MESSAGE_WARNING, "checkpoint %s was not written: %s; training goes on",
                       result->path, result->message);
@@ -248,6 +250,7 @@ light_status light_save_now(light_trainer *t, const light_save_request *request,
         light_state_free(state);
     } else {
         t->in_flight = *request;
+        t->in_flight.step = t->global_step;
         status = light_checkpoint_save(t->writer, &(light_checkpoint_request){.path = request->path,
                                                                               .tensors = &list,
                                                                               .state = state,

@@ -2,12 +2,15 @@
 /* One run of fit, validate, test or predict: setup, restore, the loop, teardown, failure. */
 #include "trainer/trainer.h"
 
+#include "base/exit.h"
 #include "base/memory.h"
 #include "base/time.h"
+#include "base/world.h"
 #include "nn/flat.h"
 
 #include <light/message.h>
 
+#include <signal.h>
 #include <string.h>
 
 static const char *stage_name(light_stage stage)
@@ -69,7 +72,7 @@ static void forget_last_run(light_trainer *t)
     t->num_train_batches = t->num_eval_batches = -1;
     if (t->run_stage != LIGHT_STAGE_FIT) return; /* the counters of the fit before stay to be asked */
     t->epoch = t->batch = t->batch_current = t->eval_batch = (light_progress){0};
-    t->global_step = t->batches_that_stepped = t->accumulated = 0;
+    t->global_step = t->batches_that_stepped = t->accumulated = t->saved_step = 0;
 }
 
 /* The checkpoint decides the seed: its order of data and its random numbers go on. */
@@ -207,6 +210,7 @@ static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
         LIGHT_TRY(light_graphs_new(t));
     }
     if (checkpoint) LIGHT_TRY(light_restore(t, checkpoint));
+    t->saved_step = t->global_step;
     if (t->run_stage == LIGHT_STAGE_FIT)
         LIGHT_TRY(begin_loggers(t, checkpoint ? light_trainer_logged_step(t) : -1));
     return LIGHT_OK;
@@ -276,6 +280,16 @@ static void on_failure(light_trainer *t, light_status status)
     light_fail(status, "%s", text);
 }
 
+/* Whether who sent a signal may start the program again and lose nothing by it. In a job others may have got it. */
+static void note_signal(const light_trainer *t, light_status status)
+{
+    int signal_number = light_signals_pending();
+    if (!signal_number && light_world_get()->size > 1) signal_number = SIGUSR1;
+    bool asked = status == LIGHT_ERR_INTERRUPTED && signal_number != SIGINT;
+    bool saved = t->run_stage != LIGHT_STAGE_FIT || t->saved_step == t->global_step;
+    light_exit_by_signal(asked && saved ? signal_number : 0);
+}
+
 static light_status run_inside(light_trainer *t, const light_run_options *options)
 {
     light_checkpoint *checkpoint = NULL;
@@ -316,6 +330,7 @@ light_status light_trainer_run(light_trainer *t, light_stage stage, light_module
     t->started_at = light_now();
     light_signals_install();
     light_status status = run_inside(t, options);
+    note_signal(t, status);
     light_signals_restore();
     finalize_loggers(t, status);
     /* Loaders hold workers; their datasets may go in teardown. */

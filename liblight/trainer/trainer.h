@@ -109,6 +109,7 @@ typedef struct light_save_request {
     char *path;
     bool weights_only;
     light_callback *callback; /* to be told; NULL: nobody */
+    int64_t step;             /* global_step when it was taken */
 } light_save_request;
 
 /* What a value of the flag `precision` stands for. */
@@ -200,7 +201,8 @@ struct light_trainer {
     light_save_request saves[LIGHT_MAX_SAVES];
     int n_saves;
     light_save_request in_flight;
-    char unsaved[512]; /* why the last save failed; "" when it did not */
+    int64_t saved_step; /* global_step of the newest state that is on disk */
+    char unsaved[512];  /* why the last save failed; "" when it did not */
 };
 
 /* hooks.c. What a hook has recorded, and what does not wait. The others return it too. */
