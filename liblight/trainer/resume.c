@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/string.h"
 #include "base/time.h"
+#include "nn/parameter.h"
 
 #include <light/message.h>
 
@@ -177,13 +178,22 @@ static light_status build_state(light_trainer *t, light_state *state, bool weigh
 
 /* ---- tensors ------------------------------------------------------------ */
 
+/* What this process has of a parameter, or of what belongs to one and has its shape. */
+static light_status list_part(light_checkpoint_list *list, const char *name, const light_parameter *p,
+                              light_part part)
+{
+    const light_shape shape = light_shape_of(p->tensor);
+    return light_checkpoint_list_add_part(list, name, &part.tensor, &shape, part.begin);
+}
+
 static light_status list_optimizer(light_checkpoint_list *list, light_optimizer *optimizer, int index)
 {
     light_optimizer_state state;
     for (int64_t i = 0; light_optimizer_state_at(optimizer, i, &state); i++) {
         char *name = light_format("optimizer/%d/state/%s/%s", index, state.parameter->path, state.name);
-        light_status status =
-            name ? light_checkpoint_list_add(list, name, &state.tensor, NULL, NULL) : LIGHT_ERR_MEMORY;
+        light_status status = name ? list_part(list, name, state.parameter,
+                                               (light_part){state.tensor, state.parameter->own_begin})
+                                   : LIGHT_ERR_MEMORY;
         light_free(name);
         LIGHT_TRY(status);
     }
@@ -197,8 +207,7 @@ static light_status list_gradients(const light_trainer *t, light_checkpoint_list
          p = light_next_parameter(t->module, p)) {
         if (p->is_buffer || !light_grad(p->tensor)) continue;
         char *name = light_format("gradients/%s", p->path);
-        light_status status = name ? light_checkpoint_list_add(list, name, light_grad(p->tensor), NULL, NULL)
-                                   : LIGHT_ERR_MEMORY;
+        light_status status = name ? list_part(list, name, p, light_parameter_own_grad(p)) : LIGHT_ERR_MEMORY;
         light_free(name);
         LIGHT_TRY(status);
     }
@@ -339,7 +348,8 @@ static light_status load_optimizer(const light_checkpoint *checkpoint, light_opt
     for (int64_t i = 0; light_optimizer_state_at(optimizer, i, &s); i++) {
         char *path = light_format("optimizer/%d/state/%s/%s", index, s.parameter->path, s.name);
         light_status status =
-            path ? light_checkpoint_read(checkpoint, path, &s.tensor, NULL) : LIGHT_ERR_MEMORY;
+            path ? light_checkpoint_read_part(checkpoint, path, &s.tensor, s.parameter->own_begin)
+                 : LIGHT_ERR_MEMORY;
         light_free(path);
         LIGHT_TRY(status);
     }
@@ -355,7 +365,8 @@ static light_status load_gradients(light_trainer *t, const light_checkpoint *che
         if (!name) return LIGHT_ERR_MEMORY;
         light_status status = LIGHT_OK;
         if (!p->is_buffer && light_checkpoint_find(checkpoint, name, &found)) {
-            status = light_checkpoint_read(checkpoint, name, p->tensor->grad, NULL);
+            light_part own = light_parameter_own_grad(p);
+            status = light_checkpoint_read_part(checkpoint, name, &own.tensor, own.begin);
             p->tensor->grad_fresh = false;
         }
         light_free(name);
