@@ -122,4 +122,26 @@ LIGHT_EXACT double light_exact_value(const int64_t *limbs)
     return negative ? -value : value;
 }
 
+/* A sum that carries by itself. Starts as {0}. */
+typedef struct light_exact_sum {
+    int64_t limbs[LIGHT_EXACT_SIZE];
+    int64_t waiting; /* additions since the last carry */
+} light_exact_sum;
+
+static inline void light_exact_sum_add(light_exact_sum *sum, double x)
+{
+    light_exact_add(sum->limbs, x);
+    if (++sum->waiting < 1 << 29) return;
+    light_exact_carry(sum->limbs);
+    sum->waiting = 0;
+}
+
+static inline void light_exact_sum_merge(light_exact_sum *sum, light_exact_sum other)
+{
+    light_exact_carry(sum->limbs);
+    light_exact_carry(other.limbs);
+    light_exact_merge(sum->limbs, other.limbs);
+    sum->waiting = 2;
+}
+
 #endif

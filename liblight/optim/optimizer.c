@@ -182,6 +182,13 @@ const light_optimizer_options *light_optimizer_hyperparameters(const light_optim
     return group >= 0 && group < optimizer->n_groups ? &optimizer->groups[group].options : NULL;
 }
 
+const light_sharing *light_optimizer_sharing(const light_optimizer *optimizer)
+{
+    const light_module *root = optimizer->groups[0].entries[0].parameter->module;
+    while (root->parent) root = root->parent;
+    return root->flat ? root->flat->sharing : NULL;
+}
+
 /* ---- runs --------------------------------------------------------------- */
 
 /* Has a part here, and a gradient for it. */

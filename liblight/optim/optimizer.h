@@ -80,6 +80,9 @@ struct light_optimizer {
 light_optimizer *light_optimizer_new(const light_optimizer_class *class, light_parameter_set set,
                                      const light_optimizer_options *options);
 
+/* How its gradients are spread over processes; NULL: they are all here. */
+const struct light_sharing *light_optimizer_sharing(const light_optimizer *optimizer);
+
 /* ---- several, as configure_optimizers made them -------------------------- */
 
 typedef struct light_optimizers_entry {
