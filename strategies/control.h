@@ -6,7 +6,8 @@
  * - a process that dies is seen at once (its connection ends), one that is cut off after LIGHT_CONTROL_LOST seconds
  *   (nothing of what is sent is acknowledged), one that is stopped or never enters a collective after the time limit;
  * - then every process ends: the first one that lives prints one line, which names rank, host, pid, operation,
- *   sequence number and size, and all exit with LIGHT_EXIT_PEER, from this thread if the program does not do it.
+ *   sequence number and size, and all exit with LIGHT_EXIT_PEER, from this thread if the program does not do it within
+ *   1.5 s. LIGHT_ERR_PEER is the status of a failure that is told already; light_exit_code knows its code.
  *
  * In a job of one process there is no channel; all calls take NULL and then concern this process alone. */
 #ifndef LIGHT_STRATEGIES_CONTROL_H
@@ -14,22 +15,22 @@
 
 #include "tensor/communicator.h"
 
-/* Exit codes. A scheduler may requeue after LIGHT_EXIT_REQUEUE and LIGHT_EXIT_PEER. */
-#define LIGHT_EXIT_REQUEUE 75 /* stopped by a signal after a checkpoint was saved: start again to go on */
-#define LIGHT_EXIT_PEER    76 /* another process died, hung or was cut off */
+#define LIGHT_CONTROL_LOST 10 /* seconds */
 
 typedef struct light_control light_control;
 
 /* Opens the channel of a job: rank 0's address goes to the others through `host`, a communicator on host memory that all
- * processes share. `timeout`: seconds that a process may stay behind the others in a collective. */
+ * processes share. `timeout`: seconds that a process may stay behind the others in a collective; ten times as many before
+ * all have come to their first boundary (they prepare data) and at the end (they save). */
 light_status light_control_open(light_control **out, light_communicator *host, double timeout);
-/* All processes have come to the end; waits for them (a process that is gone after this is no failure). */
+/* This process has come to the end; waits for the others (one that is gone after this is no failure). After a failure
+ * the process has little time left. */
 void light_control_close(light_control *control);
 
 /* ---- what communicators tell --------------------------------------------- */
 
-/* Around the wait for a call: what this process waits for, with its number in the order of calls. `call`'s text
- * outlives the wait. leave says that it has come. Wait-free; called for every collective. */
+/* Around the wait for a call: what this process waits for, with its number in the order of this process's calls, which
+ * are the same on all; leave says that it is over. Wait-free, no system call; one thread at a time. */
 void light_control_enter(light_control *control, const light_collective *call, uint64_t sequence);
 void light_control_leave(light_control *control, uint64_t sequence);
 /* LIGHT_OK, or the failure that ends the job, with its text. One atomic load; called in waiting loops. */
@@ -37,9 +38,10 @@ light_status light_control_status(light_control *control);
 
 /* ---- failures and stops ---------------------------------------------------- */
 
-/* This process has failed with light_error_message(): the others are told, and it is waited until they know. Rank 0
- * prints nothing by itself for this. */
-void light_control_fail(light_control *control, light_status status, const char *text);
+/* This process has failed with `text`: the others are told, and it is waited until they know (1 s at most). True: it is
+ * this process that prints the text. False: somebody has, for another failure was first or rank 0 prints it for us; so
+ * of several processes that fail together one speaks. */
+bool light_control_fail(light_control *control, light_status status, const char *text);
 
 /* This process was asked to stop by `signal` (0: was not). Called at each boundary between two steps, where `boundary`
  * counts them, rising, alike on all ranks. *stop is true on all ranks at the same boundary, the first that no rank had

@@ -5,14 +5,14 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/world.h"
 
 #include <light/message.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
+#include <unistd.h>
 
 static const struct {
     const char *name;
@@ -40,6 +40,14 @@ static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
+}
+
+/* Processes of a job have the same command line, so what is wrong is mostly wrong for all: the first one says it. The
+ * others speak when the job has not ended meanwhile. */
+static void complain(const cli *c)
+{
+    if (light_world_get()->rank > 0) sleep(1);
+    light_message(LIGHT_MESSAGE_ERROR, "%s: %s", c->program, light_error_message());
 }
 
 /* ---- help --------------------------------------------------------------- */
@@ -347,9 +355,10 @@ static int exit_code(cli *c, light_trainer *t, light_status status)
         const char *reason = light_trainer_stop_reason(t);
         if (reason[0]) light_message(LIGHT_MESSAGE_INFO, "stopped: %s", reason);
         if (c->stage == LIGHT_STAGE_FIT || c->stage == LIGHT_STAGE_TEST) tell_where(c, t);
-        return EXIT_OK;
+        return light_exit_code(status);
     }
-    light_message(LIGHT_MESSAGE_ERROR, "%s: %s", c->program, light_error_message());
+    if (status == LIGHT_ERR_PEER) return light_exit_code(status); /* it has been told */
+    complain(c);
     if (status == LIGHT_ERR_FORMAT && light_trainer_ckpt_path(t)[0] && exists_in(folder, "config.yaml"))
         light_message(LIGHT_MESSAGE_INFO, "the options of that checkpoint's run: --config %s/config.yaml",
                       folder);
@@ -357,7 +366,7 @@ static int exit_code(cli *c, light_trainer *t, light_status status)
     if (c->stage == LIGHT_STAGE_FIT && status != LIGHT_ERR_FORMAT && folder[0] &&
         exists_in(folder, "checkpoints/last"))
         tell_how_to_go_on(c, status);
-    return status == LIGHT_ERR_INTERRUPTED ? EXIT_INTERRUPTED : EXIT_FAILED;
+    return light_exit_code(status);
 }
 
 static light_status run(const cli *c, light_trainer *t, const light_run_options *options)
@@ -385,11 +394,11 @@ static int train(cli *c)
     light_status status = t ? light_trainer_set_config(t, light_string_text(&yaml)) : LIGHT_ERR_ARGUMENT;
     light_string_free(&yaml);
     if (status == LIGHT_OK) status = run(c, t, &(light_run_options){.ckpt_path = path[0] ? path : NULL});
-    int code = EXIT_USAGE;
+    int code = LIGHT_EXIT_USAGE;
     if (t)
         code = exit_code(c, t, status);
     else
-        light_message(LIGHT_MESSAGE_ERROR, "%s: %s", c->program, light_error_message());
+        complain(c);
     light_trainer_free(t);
     return code;
 }
@@ -407,14 +416,14 @@ int light_cli_with(int argc, char **argv, const light_module_vtable *module,
 {
     cli c = {
         .program = argc > 0 ? base_name(argv[0]) : "program", .argc = argc, .argv = argv, .options = options};
-    int code = EXIT_OK;
+    int code = 0;
     light_status status = light_config_new(&c.config, module, data, options);
     if (status != LIGHT_OK)
-        code = EXIT_FAILED; /* the program's fault, not its user's */
+        code = LIGHT_EXIT_FAILED; /* the program's fault, not its user's */
     else if ((status = configure(&c)) != LIGHT_OK)
-        code = EXIT_USAGE;
+        code = LIGHT_EXIT_USAGE;
     if (status != LIGHT_OK)
-        light_message(LIGHT_MESSAGE_ERROR, "%s: %s", c.program, light_error_message());
+        complain(&c);
     else if (c.print_config)
         print_config(&c);
     else if (c.print_precision)

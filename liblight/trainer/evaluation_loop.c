@@ -119,6 +119,7 @@ static light_status evaluate_turn(light_trainer *t, const stage_hooks *hooks, li
     light_batch batch;
     int64_t n = t->eval_turn.after - t->eval_turn.before;
     LIGHT_TRY(light_step_begin(t->step));
+    LIGHT_TRY(light_begin_turn(t, &t->eval_turn, false));
     if (t->eval_turn.batch >= 0) {
         if (t->strategy)
             light_step_set_counter(
@@ -128,6 +129,7 @@ static light_status evaluate_turn(light_trainer *t, const stage_hooks *hooks, li
         if (!(*more = batch.size > 0)) return LIGHT_OK;
         LIGHT_TRY(light_transfer_batch(t, &batch));
         LIGHT_TRY(evaluate_batch(t, hooks, &batch));
+        LIGHT_TRY(light_end_turn(t));
     }
     t->current_batch = t->eval_turn.after;
     t->eval_batch.ready = t->eval_batch.started = t->eval_batch.processed = t->eval_batch.completed += n;

@@ -166,6 +166,7 @@ static light_status run_batch(light_trainer *t, light_batch *batch)
     if (!go_on) return skip_epoch(t, n);
     t->batch.started += n;
     t->batch_current.started += n;
+    LIGHT_TRY(light_begin_turn(t, &t->turn, true));
     LIGHT_TRY(mine ? light_train_on_batch(t, batch) : light_train_on_nothing(t));
     t->batch.processed += n;
     t->batch_current.processed += n;

@@ -232,7 +232,7 @@ static light_status find_logged(light_trainer *t, const char *name, const light_
 static void add_to_sum(light_logged *l, double value)
 {
     if (l->exact)
-        light_exact_add(l->exact, value);
+        light_exact_sum_add(l->exact, value);
     else
         l->sum += value;
 }
@@ -258,7 +258,7 @@ void light_logged_add(light_logged *l, double value, double weight)
 double light_logged_value(const light_logged *l)
 {
     if (l->options.reduce_fx == LIGHT_FX_MIN || l->options.reduce_fx == LIGHT_FX_MAX) return l->extreme;
-    double sum = l->exact ? light_exact_value(l->exact) : l->sum;
+    double sum = l->exact ? light_exact_value(l->exact->limbs) : l->sum;
     return l->options.reduce_fx == LIGHT_FX_MEAN ? sum / l->weight : sum;
 }
 
@@ -476,7 +476,7 @@ static light_status save_logged(const light_logged *l, light_state *state)
     snprintf(name, sizeof name, "%d", (int)light_state_count(state));
     if (!(group = light_state_group(state, name))) return LIGHT_ERR_MEMORY;
     LIGHT_TRY(light_state_put(group, "name", (const char *)l->name));
-    const double values[] = {l->exact ? light_exact_value(l->exact) : l->sum, l->weight, l->extreme,
+    const double values[] = {l->exact ? light_exact_value(l->exact->limbs) : l->sum, l->weight, l->extreme,
                              l->has_epoch};
     const int64_t settings[] = {l->options.prog_bar,  l->options.logger,    l->options.on_step,
                                 l->options.on_epoch,  l->options.reduce_fx, l->options.add_dataloader_idx,
@@ -534,7 +534,7 @@ static light_status load_sums(light_trainer *t, light_logged *l, const light_sta
     l->has_epoch = values[3] != 0;
     if (!l->exact) return LIGHT_OK;
     if (!light_state_has(group, "exact")) {
-        light_exact_add(l->exact, values[0]);
+        light_exact_sum_add(l->exact, values[0]);
         return LIGHT_OK;
     }
     LIGHT_TRY(light_state_get_bytes(group, "exact", &exact, &bytes));

@@ -130,9 +130,9 @@ static light_status add_known(light_logged *l, const record *r, int first, int r
             l->options.on_step == LIGHT_ON ? "on" : "off", l->options.sync_dist == LIGHT_OFF ? "off" : "on");
     /* All have logged the same at the epoch's end: their mean is that, without rounding it anew. */
     if (l->of_epoch && r->of_epoch && r->options.reduce_fx == LIGHT_FX_MEAN && r->weight == l->weight &&
-        light_exact_value(&r->sum) == light_exact_value(l->exact))
+        light_exact_value(r->sum.limbs) == light_exact_value(l->exact->limbs))
         return LIGHT_OK;
-    light_exact_add_sum(l->exact, &r->sum);
+    light_exact_sum_merge(l->exact, r->sum);
     l->weight += r->weight;
     bool beats = l->options.reduce_fx == LIGHT_FX_MIN ? r->extreme < l->extreme : r->extreme > l->extreme;
     if (beats || isnan(r->extreme)) l->extreme = r->extreme;

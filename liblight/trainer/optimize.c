@@ -57,36 +57,37 @@ static light_status zero_grad(light_trainer *t)
     return LIGHT_OK;
 }
 
-/* The current turn as strategies see it. A stream may end anywhere, so that all ranks may still have batches. */
-static light_window window_of(const light_trainer *t, bool last)
+light_window light_window_of(const light_trainer *t, bool last)
 {
+    /* A stream may end anywhere, so that all ranks may still have batches. */
     return (light_window){.batches = t->turn.window,
                           .mine = t->streams ? t->accumulated + 1 : t->turn.mine,
                           .done = t->accumulated,
                           .contributors = t->streams ? t->share.size : t->turn.contributors,
-                          .last = last};
+                          .present = t->streams ? t->share.size : t->turn.present,
+                          .first = t->turn.begins,
+                          .last = last,
+                          .manual = t->module_hooks.manual_optimization};
 }
 
 static light_status backward(light_trainer *t, light_tensor *loss, double weight, bool last)
 {
-    const light_window window = window_of(t, last);
+    const light_window window = light_window_of(t, last);
     LIGHT_TRY(light_call_on_before_backward(t, loss));
     if (t->strategy) LIGHT_TRY(t->strategy->vtable->before_backward(t->strategy, t->step, &window));
     LIGHT_TRY(light_backward_weighted(t->step, loss, weight));
     if (t->strategy) LIGHT_TRY(t->strategy->vtable->after_backward(t->strategy, t->step, &window, true));
+    LIGHT_TRY(light_end_turn(t));
     t->reduced = last;
     return light_call_on_after_backward(t);
 }
 
-/* This rank has no batch left in the window that ends, or never had one: it takes part in the sums all the same. */
+/* This rank has no batch in this turn: it takes part in the sums all the same. */
 static light_status reduce_without_batch(light_trainer *t)
 {
-    light_window window = window_of(t, true);
-    if (t->accumulated == 0) {
-        LIGHT_TRY(zero_grad(t));
-        window.mine = 0;
-    }
-    t->reduced = true;
+    light_window window = light_window_of(t, t->turn.ends && !t->reduced);
+    if (t->accumulated == 0) window.mine = 0;
+    t->reduced |= window.last;
     return t->strategy->vtable->after_backward(t->strategy, t->step, &window, false);
 }
 
@@ -271,7 +272,6 @@ static light_status accumulate(light_trainer *t, light_tensor *loss)
 static light_status end_window(light_trainer *t)
 {
     int64_t batches;
-    if (t->strategy && !t->reduced) LIGHT_TRY(reduce_without_batch(t));
     LIGHT_TRY(count_window(t, &batches));
     t->reduced = false;
     if (batches == 0) return LIGHT_OK; /* a stream that gave nothing more */
@@ -312,8 +312,12 @@ light_status light_train_on_nothing(light_trainer *t)
     t->stepped = false;
     t->stream_ended = true;
     set_scaled(t, true);
+    if (t->turn.begins) {
+        t->window = light_window_length(t);
+        LIGHT_TRY(zero_grad(t));
+    }
+    LIGHT_TRY(reduce_without_batch(t));
     if (!t->turn.ends) return LIGHT_OK;
-    if (t->accumulated == 0) t->window = light_window_length(t);
     LIGHT_TRY(end_window(t));
     return t->last_batch ? light_schedules_at_epoch_end(t) : LIGHT_OK;
 }

@@ -83,6 +83,23 @@ static bool alone(const light_trainer *t)
     return light_trainer_world_size(t) == 1;
 }
 
+/* ---- turns ---------------------------------------------------------------- */
+
+light_status light_begin_turn(light_trainer *t, const light_turn *turn, bool training)
+{
+    if (!t->strategy || !t->strategy->vtable->begin_batch) return LIGHT_OK;
+    const light_window window = light_window_of(t, turn->ends && !t->reduced);
+    bool all = turn->present == t->strategy->size && !(training && t->streams); /* of a stream nobody knows */
+    return t->strategy->vtable->begin_batch(t->strategy, t->step, training ? &window : NULL, turn->batch >= 0,
+                                            all);
+}
+
+light_status light_end_turn(light_trainer *t)
+{
+    if (!t->strategy || !t->strategy->vtable->end_batch) return LIGHT_OK;
+    return t->strategy->vtable->end_batch(t->strategy, t->step);
+}
+
 /* ---- what rank 0 says ---------------------------------------------------- */
 
 light_status light_trainer_broadcast(light_trainer *t, void *bytes, size_t n)

@@ -260,6 +260,8 @@ static void checkpoint_written(void *user, const light_checkpoint_result *result
     t->unsaved[0] = '\0';
     if (result->status != LIGHT_OK)
         snprintf(t->unsaved, sizeof t->unsaved, "%s: %s", result->path, result->message);
+    else if (!t->in_flight.weights_only)
+        t->saved_step = t->in_flight.step;
     if (result->status != LIGHT_OK && light_trainer_global_rank(t) == 0)
         light_message(LIGHT_MESSAGE_WARNING, "checkpoint %s was not written: %s; training goes on",
                       result->path, result->message);
@@ -284,6 +286,7 @@ light_status light_save_now(light_trainer *t, const light_save_request *request,
         light_state_free(state);
     } else {
         t->in_flight = *request;
+        t->in_flight.step = t->global_step;
         status = light_checkpoint_save(t->writer, &(light_checkpoint_request){.path = request->path,
                                                                               .group = writers(t),
                                                                               .tensors = &list,
@@ -334,6 +337,12 @@ static light_status ask_for_save(light_trainer *t, const char *path, bool weight
                           "save_checkpoint %s: no run has been started, there is nothing to save", path);
     if (!t->running) {
         if (light_trainer_global_rank(t) > 0) return LIGHT_OK;
+        if (!weights_only && light_trainer_world_size(t) > 1)
+            return light_fail(
+                LIGHT_ERR_STATE,
+                "save_checkpoint %s: the optimizers of %d processes are together within a run only; "
+                "light_trainer_save_weights saves the model",
+                path, light_trainer_world_size(t));
         request.path = (char *)path;
         return light_save_now(t, &request, LIGHT_RESUME_AFTER_EPOCH);
     }

@@ -2,12 +2,15 @@
 /* One run of fit, validate, test or predict: setup, restore, the loop, teardown, failure. */
 #include "trainer/trainer.h"
 
+#include "base/exit.h"
 #include "base/memory.h"
 #include "base/time.h"
+#include "base/world.h"
 #include "nn/flat.h"
 
 #include <light/message.h>
 
+#include <signal.h>
 #include <string.h>
 
 static const char *stage_name(light_stage stage)
@@ -48,12 +51,17 @@ static light_status check_module(light_trainer *t)
     return LIGHT_OK;
 }
 
-static void forget_last_run(light_trainer *t)
+static void free_optimizers(light_trainer *t)
 {
     light_scaler_free(t->scaler);
     light_optimizers_free(t->optimizers);
     t->scaler = NULL;
     t->optimizers = NULL;
+}
+
+static void forget_last_run(light_trainer *t)
+{
+    free_optimizers(t);
     light_metrics_clear(t);
     t->failure = LIGHT_OK;
     t->failure_waits = false;
@@ -69,7 +77,7 @@ static void forget_last_run(light_trainer *t)
     t->num_train_batches = t->num_eval_batches = -1;
     if (t->run_stage != LIGHT_STAGE_FIT) return; /* the counters of the fit before stay to be asked */
     t->epoch = t->batch = t->batch_current = t->eval_batch = (light_progress){0};
-    t->global_step = t->batches_that_stepped = t->accumulated = 0;
+    t->global_step = t->batches_that_stepped = t->accumulated = t->saved_step = 0;
 }
 
 /* The checkpoint decides the seed: its order of data and its random numbers go on. */
@@ -143,6 +151,10 @@ static light_status check_shares(const light_trainer *t)
 {
     const char *dataset = light_loader_dataset_name(t->train_loader);
     if (!t->streams || !t->strategy) return LIGHT_OK;
+    if (t->strategy->vtable->begin_batch && t->strategy->size > 1)
+        return light_fail(LIGHT_ERR_UNSUPPORTED,
+                          "strategy %s needs a dataset whose length is known; %s is a stream",
+                          t->strategy->vtable->name, dataset);
     if (!strcmp(t->options.deterministic, "elastic"))
         return light_fail(
             LIGHT_ERR_UNSUPPORTED,
@@ -276,8 +288,7 @@ static light_status attach(light_trainer *t)
 {
     if (!t->strategy) return LIGHT_OK;
     t->attached = true;
-    return t->strategy->vtable->attach(t->strategy, t->module,
-                                       t->run_stage == LIGHT_STAGE_FIT ? t->optimizers : NULL, t->step);
+    return t->strategy->vtable->attach(t->strategy, t->module, t->step);
 }
 
 static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
@@ -290,12 +301,16 @@ static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
     LIGHT_TRY(light_call_setup(t));
     if (t->run_stage == LIGHT_STAGE_FIT) {
         LIGHT_TRY(light_make_train_loader(t));
+        LIGHT_TRY(light_agree_on_model(t));
+        LIGHT_TRY(attach(t)); /* optimizers keep state for what this rank owns */
         LIGHT_TRY(make_optimizers(t));
         LIGHT_TRY(light_graphs_new(t));
+    } else {
+        LIGHT_TRY(light_agree_on_model(t));
+        LIGHT_TRY(attach(t));
     }
-    LIGHT_TRY(light_agree_on_model(t));
-    LIGHT_TRY(attach(t));
     if (checkpoint) LIGHT_TRY(light_restore(t, checkpoint));
+    t->saved_step = t->global_step;
     if (t->run_stage == LIGHT_STAGE_FIT)
         LIGHT_TRY(begin_loggers(t, checkpoint ? light_trainer_logged_step(t) : -1));
     return LIGHT_OK;
@@ -369,6 +384,16 @@ static void on_failure(light_trainer *t, light_status status)
     light_fail(status, "%s", text);
 }
 
+/* Whether who sent a signal may start the program again and lose nothing by it. In a job others may have got it. */
+static void note_signal(const light_trainer *t, light_status status)
+{
+    int signal_number = light_signals_pending();
+    if (!signal_number && light_world_get()->size > 1) signal_number = SIGUSR1;
+    bool asked = status == LIGHT_ERR_INTERRUPTED && signal_number != SIGINT;
+    bool saved = t->run_stage != LIGHT_STAGE_FIT || t->saved_step == t->global_step;
+    light_exit_by_signal(asked && saved ? signal_number : 0);
+}
+
 static light_status run_inside(light_trainer *t, const light_run_options *options)
 {
     light_checkpoint *checkpoint = NULL;
@@ -388,7 +413,10 @@ static light_status run_inside(light_trainer *t, const light_run_options *option
 /* The module may go after a run. One that has failed has ended the job. */
 static void leave_strategy(light_trainer *t, light_status status)
 {
-    if (t->strategy && t->attached) t->strategy->vtable->detach(t->strategy);
+    if (t->strategy && t->attached) {
+        if (t->strategy->size > 1) free_optimizers(t); /* their state is of this rank's part alone */
+        t->strategy->vtable->detach(t->strategy);
+    }
     t->attached = false;
     if (status != LIGHT_OK && status != LIGHT_ERR_INTERRUPTED) light_strategy_close(t);
 }
@@ -419,6 +447,7 @@ light_status light_trainer_run(light_trainer *t, light_stage stage, light_module
     t->started_at = light_now();
     light_signals_install();
     light_status status = run_inside(t, options);
+    note_signal(t, status);
     light_signals_restore();
     finalize_loggers(t, status);
     /* Loaders hold workers; their datasets may go in teardown. */

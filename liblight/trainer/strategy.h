@@ -22,7 +22,10 @@ typedef struct light_window {
     /* Ranks that have any: 0 .. contributors - 1. Streams end when they will: then it is all ranks, and one that has no batch
      * (mine 0) contributes zeros. */
     int contributors;
-    bool last; /* the current one is this rank's last, or it has none left: reduce now */
+    int present; /* ranks that have a batch in this turn: 0 .. present - 1 */
+    bool first;  /* this turn begins the window */
+    bool last;   /* the current batch is this rank's last of the window, or it had none at all: reduce now */
+    bool manual; /* the module calls backward itself */
 } light_window;
 
 typedef struct light_strategy_vtable {
@@ -48,16 +51,21 @@ typedef struct light_strategy_vtable {
 
     /* ---- the sharing: what makes the difference ---- */
 
-    /* The module is built and on its device, optimizers are made (fit) or NULL (other stages): shards what is to be
-     * sharded. The module's values are those of rank 0 from then on. */
-    light_status (*attach)(light_strategy *self, light_module *module, light_optimizers *optimizers,
-                           light_step *s);
-    /* Before and after a backward of automatic optimization; after_backward also, with `backward` false, for a rank that
-     * has no batch left when a window ends. When it has returned for the last batch, the gradients that the optimizer
-     * works on are those of the window, summed over all ranks, on ranks without a batch too.
+    /* The module is built and on its device, optimizers are yet to be made: shards what is to be sharded. The module's
+     * values are those of rank 0 from then on. */
+    light_status (*attach)(light_strategy *self, light_module *module, light_step *s);
+    /* Around the batch of each turn, of training and (`window` NULL) of evaluation, where forward passes ask other ranks
+     * for values. `mine`: this rank has a batch; `all`: all ranks have one. Without a batch begin_batch does its part in
+     * what the others do. NULL: no rank needs another one's company in a forward pass. */
+    light_status (*begin_batch)(light_strategy *self, light_step *s, const light_window *window, bool mine,
+                                bool all);
+    light_status (*end_batch)(light_strategy *self, light_step *s);
+    /* Before and after a backward. after_backward also, with `backward` false, in each turn in which this rank has no
+     * batch. When it has returned for the last batch, the gradients that the optimizer works on are those of the window,
+     * summed over all ranks, on ranks without a batch too.
      *
-     * In manual optimization each backward has a window of its own (last is true). Gradients that are there before it were
-     * summed already: they count once, and what this backward adds is summed. */
+     * In manual optimization each backward has a window of its own. Gradients that are there before it were summed already:
+     * they count once, and what this backward adds is summed. */
     light_status (*before_backward)(light_strategy *self, light_step *s, const light_window *window);
     light_status (*after_backward)(light_strategy *self, light_step *s, const light_window *window,
                                    bool backward);

@@ -123,6 +123,7 @@ typedef struct light_save_request {
     char *path;
     bool weights_only;
     light_callback *callback; /* to be told; NULL: nobody */
+    int64_t step;             /* global_step when it was taken */
 } light_save_request;
 
 /* What a value of the flag `precision` stands for. */
@@ -226,7 +227,8 @@ struct light_trainer {
     light_save_request saves[LIGHT_MAX_SAVES];
     int n_saves;
     light_save_request in_flight;
-    char unsaved[512]; /* why the last save failed; "" when it did not */
+    int64_t saved_step; /* global_step of the newest state that is on disk */
+    char unsaved[512];  /* why the last save failed; "" when it did not */
 };
 
 /* hooks.c. What a hook has recorded, and what does not wait. The others return it too. */
@@ -315,6 +317,11 @@ light_status light_train_eagerly(light_trainer *t, light_batch *batch);
 light_status light_train_on_nothing(light_trainer *t);
 /* The length of the accumulation window that the current batch begins, and whether the current batch ends one. */
 int64_t light_window_length(const light_trainer *t);
+/* The current turn as strategies see it. */
+light_window light_window_of(const light_trainer *t, bool last);
+/* ranks.c. Around a turn of training or of evaluation: see light_strategy_vtable.begin_batch. */
+light_status light_begin_turn(light_trainer *t, const light_turn *turn, bool training);
+light_status light_end_turn(light_trainer *t);
 bool light_window_ends(const light_trainer *t);
 /* Counts a step of automatic optimization whose work the device has been asked for by a graph. */
 light_status light_count_recorded_step(light_trainer *t);

@@ -1,156 +1,123 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sums without rounding, against sums that are known, and against themselves in other orders. */
+/* Exact sums: against integers and long sums whose result is known, in any order and any number of parts. */
+#include "base/exact.h"
+#include "base/philox.h"
+
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
-#include "base/exact.h"
-
-static uint64_t state = 88172645463325252u;
-
-static uint64_t next(void)
+static double sum_of(const double *x, int n)
 {
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return state;
-}
-
-/* Any finite double, of all exponents. */
-static double any_double(void)
-{
-    double value;
-    do {
-        uint64_t bits = next();
-        memcpy(&value, &bits, sizeof value);
-    } while (!isfinite(value));
-    return value;
-}
-
-static double sum_of(const double *values, int n)
-{
-    light_exact_sum sum = {0};
-    for (int i = 0; i < n; i++) light_exact_add(&sum, values[i]);
-    return light_exact_value(&sum);
+    int64_t limbs[LIGHT_EXACT_SIZE] = {0};
+    for (int i = 0; i < n; i++) light_exact_add(limbs, x[i]);
+    return light_exact_value(limbs);
 }
 
 static void assert_same(double a, double b)
 {
-    if (memcmp(&a, &b, sizeof a)) fail_msg("%a is not %a", a, b);
+    assert_memory_equal(&a, &b, sizeof a);
 }
 
-static void one_term_comes_back(void **unused)
+static void test_single_numbers_come_back(void **state)
 {
-    const double values[] = {0,       1,        -1,        0.1,        -0.1,        DBL_MAX,     -DBL_MAX,
-                             DBL_MIN, -DBL_MIN, 0x1p-1074, -0x1p-1074, 0x1.8p-1073, 0x1.fp-1023, 0x1p-1022};
-    (void)unused;
-    for (size_t i = 0; i < sizeof values / sizeof *values; i++) assert_same(sum_of(&values[i], 1), values[i]);
-    for (int i = 0; i < 100000; i++) {
-        double value = any_double();
-        if (value != 0) assert_same(sum_of(&value, 1), value);
+    const double x[] = {0,        1,      -1,      0.1,   -DBL_MAX, DBL_MAX, DBL_MIN,
+                        -DBL_MIN, 5e-324, -5e-324, 1e300, 3e-310,   M_PI,    4503599627370497.0};
+    (void)state;
+    for (size_t i = 0; i < sizeof x / sizeof *x; i++) assert_same(sum_of(&x[i], 1), x[i]);
+}
+
+static void test_nothing_is_lost(void **state)
+{
+    (void)state;
+    assert_same(sum_of((double[]){1e308, 1, -1e308}, 3), 1);
+    assert_same(sum_of((double[]){1e308, 5e-324, -1e308, 5e-324}, 4), 1e-323);
+    assert_same(sum_of((double[]){DBL_MAX, DBL_MAX, -DBL_MAX}, 3),
+                DBL_MAX); /* beyond the largest on the way */
+    assert_same(sum_of((double[]){-1, 5e-324, 1}, 3), 5e-324);
+    assert_same(sum_of((double[]){DBL_MAX, DBL_MAX}, 2), INFINITY);
+}
+
+static void test_rounds_to_nearest_even(void **state)
+{
+    const double one = 1, eps = DBL_EPSILON, tiny = 5e-324;
+    (void)state;
+    assert_same(sum_of((double[]){one, eps / 2}, 2), one);                 /* a tie, to even */
+    assert_same(sum_of((double[]){one, eps / 2, tiny}, 3), one + eps);     /* above the tie by the least */
+    assert_same(sum_of((double[]){one + eps, eps / 2}, 2), one + 2 * eps); /* a tie, to even */
+    assert_same(sum_of((double[]){one + eps, eps / 2, -tiny}, 3), one + eps);
+    assert_same(sum_of((double[]){-one, -eps / 2, -tiny}, 3), -one - eps);
+}
+
+static void test_what_is_not_finite_stays(void **state)
+{
+    (void)state;
+    assert_same(sum_of((double[]){1, INFINITY, -5}, 3), INFINITY);
+    assert_same(sum_of((double[]){1, -INFINITY, 5}, 3), -INFINITY);
+    assert_true(isnan(sum_of((double[]){INFINITY, -INFINITY}, 2)));
+    assert_true(isnan(sum_of((double[]){1, NAN}, 2)));
+}
+
+enum { MANY = 20000 };
+
+/* Of all magnitudes and signs. */
+static void fill(double *x)
+{
+    for (int i = 0; i < MANY; i++) {
+        uint32_t r[4];
+        light_philox_at((uint32_t[]){7, 0}, (uint64_t)i, 0, r);
+        uint64_t bits = (uint64_t)r[0] << 32 | r[1];
+        memcpy(&x[i], &bits, sizeof bits);
+        if (!isfinite(x[i])) x[i] = 1.0 / (1 + i);
     }
 }
 
-/* The sum of two doubles is rounded by the processor in the same way. */
-static void two_terms_are_rounded_to_the_nearest(void **unused)
+static void test_order_and_parts_do_not_matter(void **state)
 {
-    (void)unused;
-    for (int i = 0; i < 200000; i++) {
-        double values[2] = {any_double(), any_double()};
-        if (i % 2) { /* of about the same size, and halfway between two doubles now and then */
-            values[0] = ldexp((double)(next() >> 11), 0);
-            values[1] = ldexp((double)(int64_t)(next() >> 40), i % 64 - 60);
+    static double x[MANY];
+    (void)state;
+    fill(x);
+    double forward = sum_of(x, MANY);
+    int64_t backward[LIGHT_EXACT_SIZE] = {0};
+    for (int i = MANY - 1; i >= 0; i--) light_exact_add(backward, x[i]);
+    assert_same(light_exact_value(backward), forward);
+    for (int parts = 2; parts <= 7; parts++) {
+        int64_t total[LIGHT_EXACT_SIZE] = {0};
+        for (int p = 0; p < parts; p++) {
+            int64_t part[LIGHT_EXACT_SIZE] = {0};
+            for (int i = p; i < MANY; i += parts) light_exact_add(part, x[i]);
+            if (p % 2) light_exact_carry(part);
+            light_exact_merge(total, part);
         }
-        double expected = values[0] + values[1];
-        if (expected != 0) assert_same(sum_of(values, 2), expected);
+        assert_same(light_exact_value(total), forward);
     }
+    for (int i = 0; i < MANY; i++) light_exact_add(backward, -x[i]);
+    assert_same(light_exact_value(backward), 0);
 }
 
-static void terms_that_cancel_leave_what_is_small(void **unused)
+/* Integers, whose sum is known. */
+static void test_against_integers(void **state)
 {
-    (void)unused;
-    assert_same(sum_of((double[]){1e300, 1, -1e300}, 3), 1);
-    assert_same(sum_of((double[]){DBL_MAX, DBL_MAX, 0x1p-1074, -DBL_MAX, -DBL_MAX}, 5), 0x1p-1074);
-    assert_same(sum_of((double[]){DBL_MAX, DBL_MAX, -DBL_MAX}, 3), DBL_MAX);
-    assert_same(sum_of((double[]){DBL_MAX, DBL_MAX}, 2), (double)INFINITY);
-    assert_same(sum_of((double[]){0.5, -0.5}, 2), 0);
-    /* Half of the last digit, and a bit more that is far away. */
-    assert_same(sum_of((double[]){1, 0x1p-53}, 2), 1);
-    assert_same(sum_of((double[]){1, 0x1p-53, 0x1p-1000}, 3), 1 + 0x1p-52);
-    assert_same(sum_of((double[]){-1, -0x1p-53, -0x1p-1000}, 3), -1 - 0x1p-52);
-    assert_same(sum_of((double[]){1 + 0x1p-52, 0x1p-53}, 2), 1 + 0x1p-51);
-    assert_same(sum_of((double[]){1 + 0x1p-52, 0x1p-53, -0x1p-1000}, 3), 1 + 0x1p-52);
-    /* 1 - 2^-54 and 2^-54 less: across a power of two. */
-    assert_same(sum_of((double[]){1, -0x1p-54}, 2), 1);
-    assert_same(sum_of((double[]){1, -0x1p-54, -0x1p-1074}, 3), 1 - 0x1p-53);
-}
-
-static void order_and_split_do_not_matter(void **unused)
-{
-    enum { N = 1000 };
-    double values[N];
-    (void)unused;
-    for (int round = 0; round < 200; round++) {
-        for (int i = 0; i < N; i++)
-            values[i] = round % 2 ? any_double() : ldexp((double)(int64_t)next(), -70);
-        double expected = sum_of(values, N);
-        for (int i = N - 1; i > 0; i--) {
-            int j = (int)(next() % (uint64_t)(i + 1));
-            double swap = values[i];
-            values[i] = values[j];
-            values[j] = swap;
-        }
-        light_exact_sum parts[7] = {0}, all = {0};
-        for (int i = 0; i < N; i++) light_exact_add(&parts[next() % 7], values[i]);
-        for (int p = 6; p >= 0; p--) light_exact_add_sum(&all, &parts[p]);
-        assert_same(light_exact_value(&all), expected);
-        assert_same(sum_of(values, N), expected);
+    int64_t limbs[LIGHT_EXACT_SIZE] = {0}, expected = 0;
+    (void)state;
+    for (int64_t i = 0; i < 100000; i++) {
+        int64_t n = (i * 2654435761) % 1000003 - 500000;
+        light_exact_add(limbs, (double)n);
+        expected += n;
     }
-}
-
-static void what_is_no_number_stays(void **unused)
-{
-    const double inf = (double)INFINITY;
-    (void)unused;
-    assert_same(sum_of((double[]){1, inf, 2}, 3), inf);
-    assert_same(sum_of((double[]){1, -inf, DBL_MAX}, 3), -inf);
-    assert_true(isnan(sum_of((double[]){inf, -inf}, 2)));
-    assert_true(isnan(sum_of((double[]){1, (double)NAN, inf}, 3)));
-    light_exact_sum a = {0}, b = {0};
-    light_exact_add(&a, inf);
-    light_exact_add(&b, -inf);
-    light_exact_add_sum(&a, &b);
-    assert_true(isnan(light_exact_value(&a)));
-}
-
-/* Carries of a long row of terms of both signs. */
-static void many_terms_do_not_overflow(void **unused)
-{
-    light_exact_sum sum = {0};
-    (void)unused;
-    for (int i = 0; i < 3000000; i++) light_exact_add(&sum, 0x1.fffffffffffffp+20);
-    sum.terms = (INT64_C(1) << 30) - 1; /* the next one brings carries upwards */
-    light_exact_add(&sum, -0x1.fffffffffffffp+20);
-    assert_int_equal(sum.terms, 0);
-    for (int i = 0; i < 2999998; i++) light_exact_add(&sum, -0x1.fffffffffffffp+20);
-    assert_same(light_exact_value(&sum), 0x1.fffffffffffffp+20);
+    assert_same(light_exact_value(limbs), (double)expected);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_term_comes_back),
-        cmocka_unit_test(two_terms_are_rounded_to_the_nearest),
-        cmocka_unit_test(terms_that_cancel_leave_what_is_small),
-        cmocka_unit_test(order_and_split_do_not_matter),
-        cmocka_unit_test(what_is_no_number_stays),
-        cmocka_unit_test(many_terms_do_not_overflow),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+        cmocka_unit_test(test_single_numbers_come_back),      cmocka_unit_test(test_nothing_is_lost),
+        cmocka_unit_test(test_rounds_to_nearest_even),        cmocka_unit_test(test_what_is_not_finite_stays),
+        cmocka_unit_test(test_order_and_parts_do_not_matter), cmocka_unit_test(test_against_integers)};
+    return cmocka_run_group_tests_name("exact", tests, NULL, NULL);
 }

@@ -274,13 +274,14 @@ static void wait_until_said(const char *text)
     fail_msg("not said within a minute: %s\nbut:\n%s", text, said);
 }
 
-static void interrupt_a_run(int signal_number)
+static void interrupt_a_run(int signal_number, int code)
 {
     remove(at("stderr"));
     start(NULL, NULL, (const char *const[]){"fit", "--trainer.max_epochs", "-1", NULL});
     wait_until_said("epoch 1 ");
     assert_int_equal(kill(running, signal_number), 0);
-    assert_int_equal(finish(), 130);
+    if (signal_number == SIGUSR1) assert_int_equal(kill(running, signal_number), 0); /* twice does no harm */
+    assert_int_equal(finish(), code);
     assert_says(err, "\nerror: tiny: interrupted at step ");
     assert_says(err, "\nto go on: tiny fit --trainer.max_epochs -1 --ckpt_path last\n");
 }
@@ -289,7 +290,7 @@ static void test_interrupt_and_go_on(void **state)
 {
     (void)state;
     char expected[64];
-    interrupt_a_run(SIGINT);
+    interrupt_a_run(SIGINT, 130);
     long long step = -1, epoch = -1;
     assert_int_equal(
         sscanf(strstr(err, "interrupted at step "), "interrupted at step %lld (epoch %lld)", &step, &epoch),
@@ -310,11 +311,26 @@ static void test_interrupt_and_go_on(void **state)
     assert_same_weights(RUN "/checkpoints/last", "runs/tiny/version_1/checkpoints/last");
 }
 
-static void test_terminate(void **state)
+static void test_stop_for_a_scheduler(void **state)
 {
     (void)state;
-    interrupt_a_run(SIGTERM);
+    interrupt_a_run(SIGTERM, 75);
     assert_int_equal(run_program("validate", "--ckpt_path", "last"), 0);
+    interrupt_a_run(SIGUSR1, 75);
+    assert_int_equal(run_program("validate", "--ckpt_path", "last"), 0);
+}
+
+/* Nothing is saved: starting again would lose what has been done, so nobody is asked to. */
+static void test_stop_without_checkpoints(void **state)
+{
+    (void)state;
+    remove(at("stderr"));
+    start(NULL, NULL,
+          (const char *const[]){"fit", "--trainer.max_epochs", "-1", "--trainer.enable_checkpointing",
+                                "false", NULL});
+    wait_until_said("epoch 1 ");
+    assert_int_equal(kill(running, SIGUSR1), 0);
+    assert_int_equal(finish(), 130);
 }
 
 /* ---- folders ------------------------------------------------------------ */
@@ -377,7 +393,8 @@ static int all_tests(void)
         cmocka_unit_test_setup(test_no_checkpoint_to_use, begin),
         cmocka_unit_test_setup(test_checkpoint_of_another_model, begin),
         cmocka_unit_test_setup(test_interrupt_and_go_on, begin),
-        cmocka_unit_test_setup(test_terminate, begin),
+        cmocka_unit_test_setup(test_stop_for_a_scheduler, begin),
+        cmocka_unit_test_setup(test_stop_without_checkpoints, begin),
         cmocka_unit_test_setup(test_runs_folder_that_cannot_be_made, begin),
         cmocka_unit_test_setup(test_read_only_runs, begin),
         cmocka_unit_test_setup(test_nothing_is_left_by_fast_dev_run, begin),

@@ -285,11 +285,10 @@ static int64_t fake_count(light_module *module)
     return n;
 }
 
-static light_status fake_attach(light_strategy *self, light_module *module, light_optimizers *optimizers,
-                                light_step *s)
+static light_status fake_attach(light_strategy *self, light_module *module, light_step *s)
 {
     fake_strategy *f = (fake_strategy *)self;
-    (void)optimizers, (void)s;
+    (void)s;
     f->module = module;
     for (int i = 0; i < FAKE_RUN; i++)
         f->gradients[i] = light_calloc((size_t)fake_count(module), sizeof(float));
@@ -345,8 +344,7 @@ static light_status fake_after(light_strategy *self, light_step *s, const light_
     int64_t count = fake_count(f->module);
     size_t bytes = (size_t)count * sizeof(float);
     (void)s;
-    assert_int_equal(window->done, f->n);
-    assert_true(f->n + backward <= window->mine || !backward);
+    assert_true(!backward || (window->done == f->n && f->n < window->mine));
     assert_true(window->contributors >= 1 && window->contributors <= self->size);
     if (backward) fake_read(f, f->gradients[f->n++]);
     if (!window->last) return LIGHT_OK;

@@ -59,6 +59,7 @@ struct light_module {
     bool training;                       /* train mode, light_train / light_eval */
     bool built;                          /* init has run */
     bool owned;                          /* allocated by light_module_new */
+    bool shard_unit;                     /* light_module_shard_unit */
     light_dtype dtype;                   /* of new parameters; children take their parent's. Default f32 */
     uint64_t seed;                       /* of the initialisation, while init runs */
     void *user;                          /* for the user; the library leaves it alone */
@@ -174,6 +175,10 @@ LIGHT_API void light_eval(light_module *module);
 /* Stops and starts gradients of all parameters below. */
 LIGHT_API void light_freeze(light_module *module);
 LIGHT_API void light_unfreeze(light_module *module);
+
+/* Marks a module, such as a block of a transformer, as a unit of sharding: strategies fsdp, zero1, zero2 and zero3 gather
+ * and reduce its parameters together, apart from others. Without marks they go by size. Call it in init. */
+LIGHT_API void light_module_shard_unit(light_module *module);
 
 /* Walks modules (the root first) and parameters and buffers, depth first, in the order of creation.
  *     for (light_parameter *p = light_next_parameter(root, NULL); p; p = light_next_parameter(root, p)) ... */

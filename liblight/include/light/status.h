@@ -26,7 +26,8 @@
     X(ERR_NUMERIC, "not a finite number")                                                                    \
     X(ERR_INTERRUPTED, "interrupted")                                                                        \
     X(ERR_USER, "failure reported by user code")                                                             \
-    X(ERR_INTERNAL, "internal error")
+    X(ERR_INTERNAL, "internal error")                                                                        \
+    X(ERR_PEER, "another process of the job has failed")
 
 typedef enum light_status {
 #define X(code, text) LIGHT_##code,
@@ -49,6 +50,16 @@ LIGHT_API light_status light_fail(light_status status, const char *format, ...) 
 
 /* Puts "context: " in front of the last failure's text and returns `status`. */
 LIGHT_API light_status light_fail_in(light_status status, const char *format, ...) LIGHT_PRINTF(2, 3);
+
+/* Exit codes. A scheduler may start a job again after the last two. */
+#define LIGHT_EXIT_FAILED      1
+#define LIGHT_EXIT_USAGE       2   /* a wrong command line */
+#define LIGHT_EXIT_INTERRUPTED 130 /* Ctrl-C */
+#define LIGHT_EXIT_REQUEUE     75 /* stopped by SIGUSR1 or SIGTERM with its state saved: start again to go on */
+#define LIGHT_EXIT_PEER        76 /* another process of the job died, hung or was cut off */
+
+/* What main returns when a run has ended with `status`: 0, or one of these. */
+LIGHT_API int light_exit_code(light_status status);
 
 /* Leaves the calling function with the status of `expression` unless it is LIGHT_OK. */
 #define LIGHT_TRY(expression)                                                                                \

@@ -52,14 +52,18 @@ typedef struct light_trainer_options {
     bool barebones;               /* nothing that costs time: no logging, checkpoints, bar, summary */
 
     /* Several processes (docs/distributed.md) */
-    int64_t num_nodes; /* 1 */
+    int64_t num_nodes; /* 1; on more than one host srun or mpirun starts the processes */
     /* "false", "true", "warn": the same run gives the same bits again. "elastic": also with another number of processes;
      * accumulate_grad_batches then counts the batches of all of them together. */
     const char *deterministic;
     bool sync_batchnorm;                  /* BatchNorm uses the batches of all processes */
     light_switch use_distributed_sampler; /* off: every process goes through a loader of its own */
-    double collective_timeout;            /* seconds that a process may stay behind the others; 1800 */
-    int64_t max_restarts;                 /* of a job that this program has started; 0 */
+    double bucket_cap_mb;                 /* 25: gradients that ddp sums in one go */
+    bool find_unused_parameters;          /* batches may leave parameters out */
+    double shard_unit_mb;                 /* 16: parameters that fsdp and zero1 to zero3 gather in one go */
+    int64_t shard_size;                   /* 0: all; processes that share one copy of the model */
+    double collective_timeout;            /* 60: seconds that a process may keep the others waiting */
+    int64_t max_restarts;                 /* 0: of a job that dies, by the process that has started it */
 
     light_callback *callbacks[LIGHT_MAX_CALLBACKS]; /* up to the first NULL */
     light_logger *loggers[LIGHT_MAX_LOGGERS];
@@ -80,7 +84,8 @@ typedef struct light_run_options {
     bool quiet; /* validate, test: prints no table of results */
 } light_run_options;
 
-/* Each returns when the run is over: LIGHT_OK, LIGHT_ERR_INTERRUPTED after Ctrl-C, or what went wrong first. */
+/* Each returns when the run is over: LIGHT_OK, LIGHT_ERR_INTERRUPTED after Ctrl-C, SIGTERM or SIGUSR1, or what went wrong
+ * first. main returns light_exit_code of it. */
 #define light_trainer_fit(t, module, data, ...)                                                              \
     light_trainer_fit_with(t, module, data, &(light_run_options){__VA_ARGS__})
 #define light_trainer_validate(t, module, data, ...)                                                         \
