@@ -603,6 +603,8 @@ static light_status attach(light_strategy *self, light_module *module, light_ste
     LIGHT_TRY(light_flat_lower(module->flat, s->lower));
     LIGHT_TRY(light_job_attach(&f->job, module));
     f->job.sharing.group = f->shards->size > 1 ? f->shards : NULL;
+    f->job.sharing.copies = f->replicas ? f->replicas->size : 1;
+    f->job.sharing.copy = f->replicas ? f->replicas->rank : 0;
     return make_units(f);
 }
 

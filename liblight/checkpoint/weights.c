@@ -48,7 +48,7 @@ static light_status each_saved(light_module *root, const char *prefix, visitor f
 
 static light_status add_one(void *list, light_parameter *p, const char *name)
 {
-    const light_part own = light_parameter_own(p);
+    const light_part own = light_part_to_save(p, light_parameter_own(p));
     const light_shape shape = light_shape_of(p->tensor);
     return light_checkpoint_list_add_part(list, name, &own.tensor, &shape, own.begin);
 }

@@ -198,6 +198,7 @@ static light_status list_part(light_checkpoint_list *list, const char *name, con
                               light_part part)
 {
     const light_shape shape = light_shape_of(p->tensor);
+    part = light_part_to_save(p, part);
     return light_checkpoint_list_add_part(list, name, &part.tensor, &shape, part.begin);
 }
 
