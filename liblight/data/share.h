@@ -32,6 +32,7 @@ typedef struct light_turn {
     int64_t mine;          /* of them, of this rank */
     int64_t done;          /* turns of the window before this one */
     int contributors;      /* ranks 0 .. contributors - 1 have batches in the window */
+    int present;           /* ranks 0 .. present - 1 have one in this turn */
     bool begins, ends;     /* the window */
     bool last;             /* of the epoch */
 } light_turn;

@@ -60,13 +60,13 @@ static light_status zero_grad(light_trainer *t)
 light_window light_window_of(const light_trainer *t, bool last)
 {
     /* A stream may end anywhere, so that all ranks may still have batches. */
-    int present = (int)(t->turn.after - t->turn.before);
     return (light_window){.batches = t->turn.window,
                           .mine = t->streams ? t->accumulated + 1 : t->turn.mine,
                           .done = t->accumulated,
                           .contributors = t->streams ? t->share.size : t->turn.contributors,
-                          .present = t->streams ? t->share.size : present,
+                          .present = t->streams ? t->share.size : t->turn.present,
                           .first = t->turn.begins,
+                          .ends = t->turn.ends,
                           .last = last,
                           .manual = t->module_hooks.manual_optimization};
 }

@@ -89,7 +89,7 @@ light_status light_begin_turn(light_trainer *t, const light_turn *turn, bool tra
 {
     if (!t->strategy || !t->strategy->vtable->begin_batch) return LIGHT_OK;
     const light_window window = light_window_of(t, turn->ends && !t->reduced);
-    bool all = turn->after - turn->before == t->strategy->size;
+    bool all = turn->present == t->strategy->size;
     return t->strategy->vtable->begin_batch(t->strategy, t->step, training ? &window : NULL, turn->batch >= 0,
                                             all);
 }
