@@ -74,7 +74,8 @@ struct fsdp {
     bool reducing; /* in this backward */
     int next;      /* unit that is reduced next, n - 1 .. 0; -1: all are */
     light_window window;
-    bool led; /* some rank has no batch in this iteration */
+    bool led;      /* some rank has no batch in this turn */
+    bool followed; /* this one had none, and has done what the others did */
 };
 
 static const size_t MEGABYTE = 1 << 20;
@@ -162,6 +163,14 @@ static light_status fetch(light_keeper *keeper, light_step *s)
     LIGHT_TRY(finish_gather(u));
     unit *next = f->level == 3 ? neighbour(f, u) : NULL;
     return next && !next->base.here ? start_gather(f, next) : LIGHT_OK;
+}
+
+/* Values that nobody has read: their owners are about to change them. */
+static light_status finish_gathers(fsdp *f)
+{
+    for (int i = 0; i < f->n && f->level < 3; i++)
+        if (f->units[i].gather) LIGHT_TRY(finish_gather(&f->units[i]));
+    return LIGHT_OK;
 }
 
 /* No value of an earlier batch stays, so that all ranks gather the same whatever came before. */
@@ -265,9 +274,15 @@ static int in_group(const fsdp *f, int all)
                                  : n; /* of a group that does not count, whatever */
 }
 
+/* Where gradients of several batches come together, each but the first arrives beside them. */
+static bool arrives_beside(const unit *u)
+{
+    return u->f->each && u->grads && u->filled;
+}
+
 static char *own_grads(const unit *u)
 {
-    if (u->arriving) return u->arriving->data;
+    if (arrives_beside(u)) return u->arriving->data;
     if (u->grads) return u->grads->data;
     size_t size = light_dtype_size(u->buffer->dtype);
     return (char *)u->buffer->grads->data + (size_t)u->f->shards->rank * (size_t)u->count * size;
@@ -297,15 +312,6 @@ static light_status start_sums(fsdp *f, unit *u)
     return light_communicate_start(f->replicas, &call, &u->reduce);
 }
 
-/* Where gradients of several batches come together, each but the first arrives beside them. */
-static light_status place_arrival(unit *u)
-{
-    bool beside = u->grads && u->filled;
-    if (beside && !u->arriving)
-        return light_storage_new(&u->arriving, u->grads->bytes, u->buffer->values->device);
-    return LIGHT_OK;
-}
-
 static light_status reduce(fsdp *f, light_step *s, unit *u)
 {
     LIGHT_TRY(agree(f, EVENT_REDUCE, u->index));
@@ -314,7 +320,8 @@ static light_status reduce(fsdp *f, light_step *s, unit *u)
     if (u->room) LIGHT_TRY(zero_gaps(s, u));
     if (f->job.base.ordered && !f->each && f->window.mine > 0)
         LIGHT_TRY(light_tree_finish(&f->job.tree, s, u->index, 0, u->buffer->bytes, f->window.mine - 1));
-    LIGHT_TRY(place_arrival(u));
+    if (arrives_beside(u) && !u->arriving)
+        LIGHT_TRY(light_storage_new(&u->arriving, u->grads->bytes, u->grads->device));
     LIGHT_TRY(start_sums(f, u));
     u->reduced = true;
     if (u->room) {
@@ -344,7 +351,7 @@ static light_status finish_reduction(fsdp *f, light_step *s, unit *u)
 {
     LIGHT_TRY(light_communicate_wait(f->replicas ? f->replicas : f->shards, u->reduce));
     u->reduced = false;
-    bool beside = u->grads && u->filled;
+    bool beside = arrives_beside(u);
     u->filled = true;
     if (!beside) return LIGHT_OK;
     light_tensor sum = light_window_on(u->grads, u->buffer->dtype, 0, u->grads->bytes),
@@ -603,7 +610,15 @@ static light_status attach(light_strategy *self, light_module *module, light_ste
     LIGHT_TRY(light_flat_lower(module->flat, s->lower));
     LIGHT_TRY(light_job_attach(&f->job, module));
     f->job.sharing.group = f->shards->size > 1 ? f->shards : NULL;
+    f->job.sharing.copies = f->replicas ? f->replicas->size : 1;
+    f->job.sharing.copy = f->replicas ? f->replicas->rank : 0;
     return make_units(f);
+}
+
+/* Is it time to reduce what has come together in the window? With zero3 all ranks do it in the same turn. */
+static bool is_last(const fsdp *f, const light_window *window)
+{
+    return f->level == 3 ? window->ends : window->last;
 }
 
 static light_status before_backward(light_strategy *self, light_step *s, const light_window *window)
@@ -612,7 +627,7 @@ static light_status before_backward(light_strategy *self, light_step *s, const l
     (void)s;
     f->window = *window;
     f->walking = true;
-    f->reducing = window->last || f->each;
+    f->reducing = is_last(f, window) || f->each;
     if (window->first)
         for (int i = 0; i < f->n; i++) f->units[i].filled = false;
     if (f->reducing) begin_reduction(f);
@@ -635,19 +650,24 @@ static light_status after_backward(light_strategy *self, light_step *s, const li
                                    bool backward)
 {
     fsdp *f = (fsdp *)self;
+    bool last = is_last(f, window);
     f->walking = false;
-    if (!window->last && !f->each)
-        return f->job.base.ordered && backward ? keep_leaf(f, s, window->done) : LIGHT_OK;
-    if (!backward && !f->led) {
+    if (!last && !f->each) {
+        bool keep = f->job.base.ordered && backward && window->done + 1 < window->mine;
+        return keep ? keep_leaf(f, s, window->done) : LIGHT_OK;
+    }
+    if (!backward && !f->followed) {
         LIGHT_TRY(before_backward(self, s, window));
         f->walking = false;
     }
+    f->followed = false;
+    LIGHT_TRY(finish_gathers(f));
     LIGHT_TRY(reduce_complete(f, s, true));
     f->reducing = false;
     LIGHT_TRY(light_settle_unused(&f->job, window, backward));
     for (int i = f->n - 1; i >= 0; i--)
         if (f->units[i].reduced) LIGHT_TRY(finish_reduction(f, s, &f->units[i]));
-    if (!window->last && f->each) /* the next batch's gradients arrive anew */
+    if (!last && f->each) /* the next batch's gradients arrive anew */
         for (int i = 0; i < f->n; i++)
             for (int64_t k = 0; k < f->units[i].buffer->n; k++)
                 light_grad_zero(f->units[i].buffer->entries[k].parameter->tensor);
@@ -699,6 +719,7 @@ static light_status begin_batch(light_strategy *self, light_step *s, const light
     }
     light_status status = follow(f, s);
     f->led = false;
+    f->followed = window != NULL;
     return status;
 }
 

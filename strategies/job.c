@@ -141,7 +141,10 @@ light_status light_job_attach(light_job *job, light_module *module)
 {
     job->module = module;
     job->flat = module->flat;
-    job->sharing = (light_sharing){.exact = job->base.ordered};
+    job->sharing = (light_sharing){.exact = job->base.ordered,
+                                   .copies = job->base.size,
+                                   .copy = job->base.rank,
+                                   .first = job->base.rank == 0};
     job->flat->sharing = &job->sharing;
     job->tree.flat = job->flat;
     if (job->base.size == 1) return LIGHT_OK;

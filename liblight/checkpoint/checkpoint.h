@@ -12,7 +12,6 @@
 #ifndef LIGHT_CHECKPOINT_CHECKPOINT_H
 #define LIGHT_CHECKPOINT_CHECKPOINT_H
 
-#include "nn/parameter.h"
 #include "tensor/tensor.h"
 
 #include <light/checkpoint.h>
@@ -30,15 +29,7 @@ typedef struct light_checkpoint_item {
 typedef struct light_checkpoint_list {
     light_checkpoint_item *items;
     size_t count, capacity;
-    /* Where several ranks save together. Buffers are those of rank 0; of parameters that are `replicated`, the same whole
-     * ones on all ranks, each rank saves as much as the others. size 0: this process saves alone. */
-    int rank, size;
-    bool replicated;
 } light_checkpoint_list;
-
-/* What this rank saves of a parameter or of what belongs to one, whose own part here is `own`. */
-light_part light_checkpoint_list_share(const light_checkpoint_list *list, const light_parameter *p,
-                                       light_part own);
 
 /* Adds a slice that begins at `start` of a global tensor. NULL, NULL: `tensor` is all of it. The part of `name` before
  * the last slash is the group in the file. The struct `tensor` is copied, so it may be a temporary window; its storage

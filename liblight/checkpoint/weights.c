@@ -46,29 +46,9 @@ static light_status each_saved(light_module *root, const char *prefix, visitor f
     return status;
 }
 
-light_part light_checkpoint_list_share(const light_checkpoint_list *list, const light_parameter *p,
-                                       light_part own)
+static light_status add_one(void *list, light_parameter *p, const char *name)
 {
-    int64_t numel = own.tensor.numel, begin = 0, end = numel;
-    if (list->size < 2 || (!list->replicated && !p->is_buffer)) return own;
-    if (p->is_buffer) {
-        if (list->rank > 0) end = 0;
-    } else {
-        begin = numel * list->rank / list->size;
-        end = numel * (list->rank + 1) / list->size;
-    }
-    if (end - begin == numel) return own;
-    light_part part = {own.tensor, own.begin + begin};
-    part.tensor.data =
-        (char *)own.tensor.data + (size_t)begin * light_dtype_size((light_dtype)own.tensor.dtype);
-    light_tensor_set_shape(&part.tensor, LIGHT_SHAPE(end - begin));
-    return part;
-}
-
-static light_status add_one(void *user, light_parameter *p, const char *name)
-{
-    light_checkpoint_list *list = user;
-    const light_part own = light_checkpoint_list_share(list, p, light_parameter_own(p));
+    const light_part own = light_part_to_save(p, light_parameter_own(p));
     const light_shape shape = light_shape_of(p->tensor);
     return light_checkpoint_list_add_part(list, name, &own.tensor, &shape, own.begin);
 }

@@ -49,6 +49,13 @@ int64_t light_share_position(const light_share *s, int64_t turn)
     return s->total < 0 ? position : least(position, s->total);
 }
 
+/* Ranks that have a batch in turn `done` of a window. */
+static int present_in(const light_share *s, int64_t window, int64_t done)
+{
+    if (s->dealt) return (int)least(s->size, window - done * s->size);
+    return (int)((window - done + s->run - 1) / s->run);
+}
+
 light_turn light_share_turn(const light_share *s, int64_t turn)
 {
     int64_t whole = s->size * s->run, first = s->origin + turn / s->run * whole, done = turn % s->run;
@@ -62,8 +69,8 @@ light_turn light_share_turn(const light_share *s, int64_t turn)
         .window = window,
         .mine = mine,
         .done = done,
-        .present = s->dealt ? s->size : (int)least((window - 1 - done) / s->run + 1, s->size),
         .contributors = s->dealt ? s->size : (int)((window + s->run - 1) / s->run),
+        .present = present_in(s, window, done),
         .begins = done == 0,
         .ends = ends,
         .last = first + window == s->total && ends,

@@ -33,6 +33,8 @@ typedef struct light_flat_buffer {
 typedef struct light_sharing {
     light_communicator *group; /* those who together have all gradients; NULL: this process has them */
     bool exact;                /* the same bits for any number of processes */
+    int copies, copy;          /* so many processes have the same part of everything; which of them this is */
+    bool first;                /* rank 0, which saves what all have */
 } light_sharing;
 
 typedef struct light_flat {

@@ -66,6 +66,7 @@ light_window light_window_of(const light_trainer *t, bool last)
                           .contributors = t->streams ? t->share.size : t->turn.contributors,
                           .present = t->streams ? t->share.size : t->turn.present,
                           .first = t->turn.begins,
+                          .ends = t->turn.ends,
                           .last = last,
                           .manual = t->module_hooks.manual_optimization};
 }

@@ -198,7 +198,7 @@ static light_status list_part(light_checkpoint_list *list, const char *name, con
                               light_part part)
 {
     const light_shape shape = light_shape_of(p->tensor);
-    part = light_checkpoint_list_share(list, p, part);
+    part = light_part_to_save(p, part);
     return light_checkpoint_list_add_part(list, name, &part.tensor, &shape, part.begin);
 }
 
@@ -230,19 +230,8 @@ static light_status list_gradients(const light_trainer *t, light_checkpoint_list
     return LIGHT_OK;
 }
 
-/* All ranks write a checkpoint of a run; after it rank 0 has everything. */
-static const light_checkpoint_group *writers(const light_trainer *t)
-{
-    return t->attached && t->strategy->size > 1 ? &t->strategy->checkpoint_group : NULL;
-}
-
 static light_status build_list(light_trainer *t, light_checkpoint_list *list, bool weights_only)
 {
-    if (writers(t)) {
-        list->rank = t->strategy->rank;
-        list->size = t->strategy->size;
-        list->replicated = t->strategy->replicated;
-    }
     LIGHT_TRY(light_checkpoint_list_add_module(list, t->module, "model"));
     if (weights_only || !t->optimizers) return LIGHT_OK;
     for (int i = 0; i < t->optimizers->n; i++)
@@ -271,6 +260,12 @@ static void checkpoint_written(void *user, const light_checkpoint_result *result
     for (int i = 0; i < t->n_callbacks; i++)
         if (t->callbacks[i].callback == callback && t->callbacks[i].hooks.on_checkpoint_written)
             t->callbacks[i].hooks.on_checkpoint_written(callback, t, result->path, result->status);
+}
+
+/* All ranks write a checkpoint of a run; after it rank 0 has everything. */
+static const light_checkpoint_group *writers(const light_trainer *t)
+{
+    return t->attached && t->strategy->size > 1 ? &t->strategy->checkpoint_group : NULL;
 }
 
 light_status light_save_now(light_trainer *t, const light_save_request *request, light_resume_point point)

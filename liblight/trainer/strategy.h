@@ -24,6 +24,7 @@ typedef struct light_window {
     int contributors;
     int present; /* ranks that have a batch in this turn: 0 .. present - 1 */
     bool first;  /* this turn begins the window */
+    bool ends;   /* this turn is its last */
     bool last;   /* the current batch is this rank's last of the window, or it had none at all: reduce now */
     bool manual; /* the module calls backward itself */
 } light_window;
@@ -78,7 +79,6 @@ typedef struct light_strategy_vtable {
 struct light_strategy {
     const light_strategy_vtable *vtable;
     int rank, size;
-    bool replicated;          /* every rank has all parameters and the state of optimizers */
     bool ordered;             /* trainer.deterministic elastic: sums do not depend on the number of ranks */
     light_communicator *host; /* host memory, all ranks */
     light_communicator *tensors; /* memory of the run's device, all ranks; may be `host` */

@@ -8,6 +8,7 @@
 #include "trainer/lab.h"
 
 #include "base/memory.h"
+#include "nn/flat.h"
 #include "nn/parameter.h"
 #include "trainer/trainer.h"
 
@@ -211,6 +212,7 @@ typedef struct fake_strategy {
     light_strategy base;
     light_communicator host;
     light_module *module;
+    light_sharing sharing;      /* every rank has everything */
     float *gradients[FAKE_RUN]; /* of each micro-batch of this rank in the window */
     int n;
     int64_t boundaries, evaluations;
@@ -242,7 +244,6 @@ static light_status fake_open(const light_trainer_options *options, light_device
                                .rank = fake_rank,
                                .size = fake_size,
                                .ordered = true,
-                               .replicated = true,
                                .host = fake_host ? fake_host : &f->host,
                                .tensors = fake_host ? fake_host : &f->host,
                                .checkpoint_group = {.rank = fake_rank,
@@ -291,6 +292,8 @@ static light_status fake_attach(light_strategy *self, light_module *module, ligh
     fake_strategy *f = (fake_strategy *)self;
     (void)s;
     f->module = module;
+    f->sharing = (light_sharing){.copies = self->size, .copy = self->rank, .first = self->rank == 0};
+    module->flat->sharing = &f->sharing;
     for (int i = 0; i < FAKE_RUN; i++)
         f->gradients[i] = light_calloc((size_t)fake_count(module), sizeof(float));
     return LIGHT_OK;
@@ -299,6 +302,7 @@ static light_status fake_attach(light_strategy *self, light_module *module, ligh
 static void fake_detach(light_strategy *self)
 {
     fake_strategy *f = (fake_strategy *)self;
+    f->module->flat->sharing = NULL;
     for (int i = 0; i < FAKE_RUN; i++) light_free(f->gradients[i]);
 }
 
