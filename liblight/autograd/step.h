@@ -6,6 +6,7 @@
 #include "autograd/op.h"
 #include "autograd/pool.h"
 #include "tensor/arena.h"
+#include "tensor/communicator.h"
 
 struct light_step {
     light_device *device;
@@ -28,6 +29,9 @@ struct light_step {
     light_dtype dtype; /* of floating tensors for which none is given; LIGHT_DTYPE_DEFAULT: f32 */
     light_dtype lower; /* products run in this dtype; LIGHT_DTYPE_DEFAULT: as they come */
     bool lower_all;    /* so does all that reads parameters (bf16-true); false: mixed precision */
+    light_communicator
+        *batch_group; /* batch norm in training uses the batches of its first ranks; NULL: its own */
+    int batch_ranks;
     const light_tensor *grad_scale; /* f32 scalar by which gradients are too large; NULL: they are not */
     void *trainer;                  /* what runs the step, for light_log and manual optimization */
 };

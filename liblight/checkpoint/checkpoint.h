@@ -12,6 +12,7 @@
 #ifndef LIGHT_CHECKPOINT_CHECKPOINT_H
 #define LIGHT_CHECKPOINT_CHECKPOINT_H
 
+#include "nn/parameter.h"
 #include "tensor/tensor.h"
 
 #include <light/checkpoint.h>

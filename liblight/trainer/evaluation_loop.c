@@ -60,7 +60,7 @@ light_status light_make_eval_loader(light_trainer *t, light_stage stage)
             return light_fail(LIGHT_ERR_ARGUMENT, "%s: the dataset (%s) gives no batch",
                               hooks_of[stage].loader, light_loader_dataset_name(l));
     }
-    return LIGHT_OK;
+    return light_agree_on_loaders(t, hooks_of[stage].loader, t->eval_loader);
 }
 
 /* ---- modes -------------------------------------------------------------- */
@@ -208,6 +208,7 @@ light_status light_evaluation_loop(light_trainer *t, light_stage stage, int64_t 
     light_step_set_counter(s, EVALUATION_COUNTER + (uint64_t)t->eval_batch.ready);
     enter_eval(t);
     light_status status = light_metrics_reset(t, 1);
+    if (status == LIGHT_OK && t->run_stage == LIGHT_STAGE_FIT) status = light_follow_buffers(t);
     if (status == LIGHT_OK) status = run_loaders(t, &hooks_of[stage], limit);
     leave_eval(t);
     light_step_set_counter(s, counter);

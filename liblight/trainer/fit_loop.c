@@ -113,6 +113,10 @@ static light_status next_batch(light_trainer *t, light_batch *batch, bool *more)
     if (t->share.total >= 0 && t->turns >= light_share_turns(&t->share)) return LIGHT_OK;
     LIGHT_TRY(light_step_begin(t->step));
     t->turn = light_share_turn(&t->share, t->turns);
+    if (t->options.sync_batchnorm && light_trainer_world_size(t) > 1) {
+        t->step->batch_group = t->strategy->host;
+        t->step->batch_ranks = t->turn.present;
+    }
     if (t->turn.batch >= 0) {
         set_counter(t);
         LIGHT_TRY(light_loader_next(t->train_loader, t->step, batch));
@@ -278,6 +282,7 @@ light_status light_fit_loop(light_trainer *t)
     if (t->resume == LIGHT_RESUME_AFTER_EPOCH) t->resume = LIGHT_RESUME_NONE;
     while (t->resume != LIGHT_RESUME_NONE || !fit_is_done(t)) LIGHT_TRY(run_epoch(t));
     t->moment = LIGHT_LOG_FORBIDDEN;
+    LIGHT_TRY(light_follow_buffers(t));
     LIGHT_TRY(light_poll_saves(t, true)); /* callbacks may want to try a failed one again */
     LIGHT_TRY(light_call_on_train_end(t));
     return light_save_point(t, LIGHT_RESUME_AFTER_EPOCH);

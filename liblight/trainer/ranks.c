@@ -89,7 +89,7 @@ light_status light_begin_turn(light_trainer *t, const light_turn *turn, bool tra
 {
     if (!t->strategy || !t->strategy->vtable->begin_batch) return LIGHT_OK;
     const light_window window = light_window_of(t, turn->ends && !t->reduced);
-    bool all = turn->present == t->strategy->size;
+    bool all = turn->present == t->strategy->size && !(training && t->streams); /* of a stream nobody knows */
     return t->strategy->vtable->begin_batch(t->strategy, t->step, training ? &window : NULL, turn->batch >= 0,
                                             all);
 }
@@ -136,6 +136,29 @@ light_status light_follow_first(light_trainer *t, light_status status, char **te
     light_free(*text);
     *text = head[1] ? copy : NULL;
     if (!head[1]) light_free(copy);
+    return LIGHT_OK;
+}
+
+static light_status follow_buffer(light_trainer *t, light_tensor *buffer)
+{
+    light_dtype dtype = light_dtype_of(buffer);
+    size_t bytes = (size_t)light_numel(buffer) * light_dtype_size(dtype);
+    void *values = light_alloc(bytes + 1);
+    bool first = light_trainer_global_rank(t) == 0;
+    if (!values) return LIGHT_ERR_MEMORY;
+    light_status status = first ? light_tensor_read(buffer, dtype, values, bytes) : LIGHT_OK;
+    if (status == LIGHT_OK) status = light_trainer_broadcast(t, values, bytes);
+    if (status == LIGHT_OK && !first) status = light_tensor_write(buffer, dtype, values, bytes);
+    light_free(values);
+    return status;
+}
+
+light_status light_follow_buffers(light_trainer *t)
+{
+    if (alone(t)) return LIGHT_OK;
+    for (light_parameter *p = light_next_parameter(t->module, NULL); p;
+         p = light_next_parameter(t->module, p))
+        if (p->is_buffer) LIGHT_TRY(follow_buffer(t, p->tensor));
     return LIGHT_OK;
 }
 

@@ -159,6 +159,10 @@ static light_status check_shares(const light_trainer *t)
         return light_fail(
             LIGHT_ERR_UNSUPPORTED,
             "trainer.deterministic elastic needs a dataset whose length is known; %s is a stream", dataset);
+    if (t->options.sync_batchnorm)
+        return light_fail(LIGHT_ERR_UNSUPPORTED,
+                          "trainer.sync_batchnorm needs a dataset whose length is known; %s is a stream",
+                          dataset);
     if (t->module_hooks.manual_optimization)
         return light_fail(LIGHT_ERR_UNSUPPORTED,
                           "module %s optimizes manually, which several processes can do only with datasets "
@@ -297,10 +301,12 @@ static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
     LIGHT_TRY(light_call_setup(t));
     if (t->run_stage == LIGHT_STAGE_FIT) {
         LIGHT_TRY(light_make_train_loader(t));
+        LIGHT_TRY(light_agree_on_model(t));
         LIGHT_TRY(attach(t)); /* optimizers keep state for what this rank owns */
         LIGHT_TRY(make_optimizers(t));
         LIGHT_TRY(light_graphs_new(t));
     } else {
+        LIGHT_TRY(light_agree_on_model(t));
         LIGHT_TRY(attach(t));
     }
     if (checkpoint) LIGHT_TRY(light_restore(t, checkpoint));
@@ -392,6 +398,7 @@ static light_status run_inside(light_trainer *t, const light_run_options *option
 {
     light_checkpoint *checkpoint = NULL;
     light_status status = light_strategy_open(t);
+    if (status == LIGHT_OK) status = light_agree_on_settings(t);
     if (status == LIGHT_OK) status = check_module(t);
     if (status == LIGHT_OK) status = open_checkpoint(t, options, &checkpoint);
     if (status == LIGHT_OK) status = set_up(t, checkpoint);

@@ -11,7 +11,7 @@
  *     hooks.c         calling callbacks and module at each moment
  *     resume.c        what goes into a checkpoint, and back
  *     run_folder.c    where a run's files are
- *     ranks.c         the trainer among the processes of a job
+ *     ranks.c         the trainer among the processes of a job; agreement.c: whether all are about to do the same
  *     limits.c        limits and intervals, from text to batches
  *     signals.c       Ctrl-C
  *     options.c       the table of flags, their defaults and checks
@@ -276,6 +276,9 @@ light_status light_strategy_open(light_trainer *t);
 void light_strategy_close(light_trainer *t);
 /* What only rank 0 did: its status, with the message, and the text that it made (NULL: none), to all ranks. */
 light_status light_follow_first(light_trainer *t, light_status status, char **text);
+/* Buffers, such as the running statistics of batch norm, are those of each rank's own batches while training goes on; here
+ * they become those of rank 0, which are saved too. */
+light_status light_follow_buffers(light_trainer *t);
 /* Between two steps: whether all ranks are to stop here, since one was asked to by a signal. */
 light_status light_ask_to_stop(light_trainer *t, bool *stop);
 /* Has the loader read this rank's batches, `run` at a time. */
@@ -285,6 +288,11 @@ int64_t light_shared_batches(const light_trainer *t, const light_loader *loader)
 light_share light_share_of(const light_trainer *t, int64_t run, int64_t origin, int64_t total);
 /* light_loader_begin where the share begins. */
 light_status light_begin_share(light_loader *loader, int64_t epoch, const light_share *share);
+
+/* agreement.c: one line that names the first difference, on all ranks, unless all have the same. */
+light_status light_agree_on_settings(const light_trainer *t); /* options, callbacks, version */
+light_status light_agree_on_model(const light_trainer *t);    /* parameters and training data */
+light_status light_agree_on_loaders(const light_trainer *t, const char *which, const light_loader *first);
 
 /* run.c */
 light_status light_make_train_loader(light_trainer *t);

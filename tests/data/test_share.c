@@ -12,7 +12,7 @@ static void go_through(light_share s, int seen[])
     int64_t turns = light_share_turns(&s), whole = s.size * s.run, own[8] = {0};
     for (int64_t turn = 0; turn < turns; turn++) {
         int64_t begin = s.origin + turn / s.run * whole, rest = s.total - begin;
-        int64_t window = rest < whole ? rest : whole, with = 0, mine = 0;
+        int64_t window = rest < whole ? rest : whole, with = 0, here = 0, mine = 0;
         for (int rank = 0; rank < s.size; rank++) {
             s.rank = rank;
             light_turn t = light_share_turn(&s, turn);
@@ -34,12 +34,15 @@ static void go_through(light_share s, int seen[])
             }
             mine += t.mine;
             with += t.mine > 0;
+            here += t.batch >= 0;
+            assert_int_equal(rank < t.present, t.batch >= 0);
             if (rank < t.contributors) assert_true(t.mine > 0);
         }
         assert_int_equal(mine, window);
         s.rank = 0;
         light_turn t = light_share_turn(&s, turn);
         assert_int_equal(t.contributors, with);
+        assert_int_equal(t.present, here);
         assert_true(t.batch >= 0); /* rank 0 always has one */
     }
     for (int rank = 0; rank < s.size; rank++) {

@@ -8,11 +8,14 @@
 #include "trainer/lab.h"
 
 #include "base/memory.h"
+#include "nn/flat.h"
 #include "nn/parameter.h"
 #include "trainer/trainer.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -23,13 +26,16 @@
 typedef struct fake_world {
     pthread_barrier_t barrier;
     char slots[FAKE_RANKS][FAKE_BYTES];
-    char results[FAKE_RANKS][1 << 16]; /* what ranks tell the test */
+    char results[FAKE_RANKS][1 << 16];        /* what ranks tell the test */
+    _Atomic int mail[FAKE_RANKS][FAKE_RANKS]; /* bytes on the way from one rank to another; 0: none */
+    char letters[FAKE_RANKS][FAKE_RANKS][1 << 14];
     int stop_at[FAKE_RANKS]; /* the boundary at which the rank is asked to stop by a signal; -1: none */
     int ends, failures;
 } fake_world;
 
 static fake_world *fake; /* shared */
 static int fake_rank, fake_size;
+static light_communicator *fake_host; /* another one instead of that in shared memory */
 
 /* ---- processes ----------------------------------------------------------- */
 
@@ -95,10 +101,30 @@ static double fake_combined(const light_collective *call, const double *values, 
     return all;
 }
 
+static void fake_send(const light_communicator *c, const light_collective *call, size_t bytes)
+{
+    assert_true(bytes > 0 && bytes <= sizeof fake->letters[0][0]);
+    while (fake->mail[c->rank][call->peer]) sched_yield();
+    memcpy(fake->letters[c->rank][call->peer], call->in, bytes);
+    fake->mail[c->rank][call->peer] = (int)bytes;
+}
+
+static void fake_receive(const light_communicator *c, const light_collective *call, size_t bytes)
+{
+    while (!fake->mail[call->peer][c->rank]) sched_yield();
+    assert_int_equal(fake->mail[call->peer][c->rank], bytes);
+    memcpy(call->out, fake->letters[call->peer][c->rank], bytes);
+    fake->mail[call->peer][c->rank] = 0;
+}
+
 static light_status fake_start(light_communicator *c, const light_collective *call, light_ticket *ticket)
 {
     size_t bytes = (size_t)call->count * light_dtype_size(call->dtype);
     *ticket = 1;
+    if (call->kind == LIGHT_SEND || call->kind == LIGHT_RECEIVE) {
+        (call->kind == LIGHT_SEND ? fake_send : fake_receive)(c, call, bytes);
+        return LIGHT_OK;
+    }
     if (bytes > FAKE_BYTES) return light_fail(LIGHT_ERR_ARGUMENT, "%s: %zu bytes", call->what, bytes);
     if (call->in) memcpy(fake->slots[c->rank], call->in, bytes);
     pthread_barrier_wait(&fake->barrier);
@@ -132,12 +158,61 @@ static light_status fake_wait(light_communicator *c, light_ticket ticket)
 static const light_communicator_vtable fake_communicator = {
     .size = sizeof fake_communicator, .name = "fake", .start = fake_start, .wait = fake_wait};
 
+/* ---- messages of checkpoints: files in the test's folder ------------------------ */
+
+static void fake_path(char *path, size_t bytes, int from, int to, uint64_t number)
+{
+    snprintf(path, bytes, "%s/message-%d-%d-%llu", folder, from, to, (unsigned long long)number);
+}
+
+static light_status fake_post(int to, uint64_t number, const void *bytes, size_t n)
+{
+    char path[256];
+    fake_path(path, sizeof path, fake_rank, to, number);
+    return light_file_write_atomic(path, bytes, n);
+}
+
+static light_status fake_take(int from, uint64_t number, void **bytes, size_t *n)
+{
+    char path[256];
+    fake_path(path, sizeof path, from, fake_rank, number);
+    while (access(path, R_OK)) usleep(1000);
+    LIGHT_TRY(light_file_read(path, (char **)bytes, n));
+    return unlink(path) == 0 ? LIGHT_OK : LIGHT_ERR_IO;
+}
+
+static light_status fake_part(void *user, uint64_t number, const void *bytes, size_t n)
+{
+    (void)user;
+    return fake_post(0, number, bytes, n);
+}
+
+static light_status fake_part_of(void *user, int rank, uint64_t number, void **bytes, size_t *n)
+{
+    (void)user;
+    return fake_take(rank, number, bytes, n);
+}
+
+static light_status fake_announce(void *user, uint64_t number, const void *bytes, size_t n)
+{
+    (void)user;
+    for (int r = 1; r < fake_size; r++) LIGHT_TRY(fake_post(r, number, bytes, n));
+    return LIGHT_OK;
+}
+
+static light_status fake_await(void *user, uint64_t number, void **bytes, size_t *n)
+{
+    (void)user;
+    return fake_take(0, number, bytes, n);
+}
+
 /* ---- the strategy ------------------------------------------------------------ */
 
 typedef struct fake_strategy {
     light_strategy base;
     light_communicator host;
     light_module *module;
+    light_sharing sharing;
     float *gradients[FAKE_RUN]; /* of each micro-batch of this rank in the window */
     int n;
     int64_t boundaries, evaluations;
@@ -163,13 +238,20 @@ static light_status fake_open(const light_trainer_options *options, light_device
 {
     fake_strategy *f = light_calloc(1, sizeof *f);
     (void)options;
-    f->host = (light_communicator){.vtable = &fake_communicator, .rank = fake_rank, .size = fake_size, .device = device};
+    f->host = (light_communicator){
+        .vtable = &fake_communicator, .rank = fake_rank, .size = fake_size, .device = device};
     f->base = (light_strategy){.vtable = &fake_vtable,
                                .rank = fake_rank,
                                .size = fake_size,
                                .ordered = true,
-                               .host = &f->host,
-                               .tensors = &f->host};
+                               .host = fake_host ? fake_host : &f->host,
+                               .tensors = fake_host ? fake_host : &f->host,
+                               .checkpoint_group = {.rank = fake_rank,
+                                                    .size = fake_size,
+                                                    .send = fake_part,
+                                                    .receive = fake_part_of,
+                                                    .announce = fake_announce,
+                                                    .await = fake_await}};
     *out = &f->base;
     return LIGHT_OK;
 }
@@ -177,7 +259,7 @@ static light_status fake_open(const light_trainer_options *options, light_device
 static void fake_fail(light_strategy *self, light_status status, const char *text)
 {
     (void)self, (void)status, (void)text;
-    fake->failures++;
+    if (fake) fake->failures++;
 }
 
 /* Stops at the boundary that the test has set for any rank. */
@@ -188,7 +270,7 @@ static light_status fake_boundary(light_strategy *self, int64_t boundary, int si
     assert_true(boundary == f->boundaries);
     f->boundaries++;
     *stop = false;
-    for (int r = 0; r < self->size; r++) *stop |= fake->stop_at[r] == boundary;
+    for (int r = 0; fake && r < self->size; r++) *stop |= fake->stop_at[r] == boundary;
     return LIGHT_OK;
 }
 
@@ -209,6 +291,8 @@ static light_status fake_attach(light_strategy *self, light_module *module, ligh
 {
     fake_strategy *f = (fake_strategy *)self;
     (void)s;
+    f->sharing = (light_sharing){.copies = self->size, .copy = self->rank, .first = self->rank == 0};
+    module->flat->sharing = &f->sharing;
     f->module = module;
     for (int i = 0; i < FAKE_RUN; i++)
         f->gradients[i] = light_calloc((size_t)fake_count(module), sizeof(float));
@@ -218,6 +302,7 @@ static light_status fake_attach(light_strategy *self, light_module *module, ligh
 static void fake_detach(light_strategy *self)
 {
     fake_strategy *f = (fake_strategy *)self;
+    f->module->flat->sharing = NULL;
     for (int i = 0; i < FAKE_RUN; i++) light_free(f->gradients[i]);
 }
 

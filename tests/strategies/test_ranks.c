@@ -454,6 +454,80 @@ static void rank_0_alone_writes_the_runs_folder(void **state)
     assert_false(light_directory_exists(at("shared/version_1")));
 }
 
+/* ---- going on -------------------------------------------------------------------- */
+
+static int64_t stop_after;
+
+typedef struct journey {
+    int64_t stop_after; /* so many optimizer steps of this run; 0: to the end */
+    bool go_on;
+} journey;
+
+static void stop_later(light_module *self, light_trainer *t)
+{
+    static int64_t steps;
+    (void)self;
+    if (++steps == stop_after) fake->stop_at[fake_rank] = (int)t->boundaries;
+}
+
+static void rank_of_journey(void *argument)
+{
+    const journey *j = argument;
+    light_trainer_options options = quiet((light_trainer_options){.max_epochs = 3,
+                                                                  .accumulate_grad_batches = 4,
+                                                                  .name = "journey",
+                                                                  .log_every_n_steps = 1,
+                                                                  .enable_checkpointing = LIGHT_ON});
+    light_module_vtable stopping = noisy_vtable;
+    stopping.on_before_optimizer_step = stop_later;
+    lab l = lab_new(&stopping, fake_trainer(&options));
+    l.data->batch_size = 3;
+    l.data->shuffle = true;
+    l.trainer->options.deterministic = "elastic";
+    stop_after = j->stop_after;
+    mine()->status = lab_fit(&l, .ckpt_path = j->go_on ? "last" : NULL);
+    if (mine()->status != LIGHT_OK)
+        snprintf(mine()->message, sizeof mine()->message, "%s", light_error_message());
+    mine()->steps = light_trainer_global_step(l.trainer);
+    read_weights(l.module, mine()->weights);
+    light_trainer_metric(l.trainer, "train_loss_epoch", &mine()->mean);
+    lab_free(&l);
+}
+
+/* Stops in the middle of the second epoch and goes on with another number of ranks, again and again: the weights and epoch
+ * values of a run that was never stopped, and every sample as often. */
+static void a_run_goes_on_with_another_number_of_ranks_to_the_same_bits(void **state)
+{
+    (void)state;
+    float expected[256];
+    double loss;
+    fake_run(1, rank_of_journey, &(journey){0});
+    assert_done();
+    assert_int_equal(of(0)->steps, 18);
+    memcpy(expected, of(0)->weights, sizeof expected);
+    loss = of(0)->mean;
+    int64_t samples[LAB_SAMPLES] = {0};
+    static const struct {
+        int size;
+        int64_t stop_after, steps;
+    } legs[] = {{2, 9, 9}, {4, 2, 11}, {1, 4, 15}, {4, 0, 18}};
+    for (size_t leg = 0; leg < sizeof legs / sizeof *legs; leg++) {
+        fake_run(legs[leg].size, rank_of_journey, &(journey){legs[leg].stop_after, leg > 0});
+        for (int r = 0; r < legs[leg].size; r++) {
+            if (of(r)->status != (legs[leg].stop_after ? LIGHT_ERR_INTERRUPTED : LIGHT_OK))
+                fail_msg("leg %zu, rank %d, status %d, step %lld: %s", leg, r, of(r)->status,
+                         (long long)of(r)->steps, of(r)->message);
+            assert_int_equal(of(r)->steps, legs[leg].steps);
+            for (int i = 0; i < LAB_SAMPLES; i++) samples[i] += of(r)->samples[i];
+        }
+    }
+    for (int r = 0; r < 4; r++) {
+        assert_memory_equal(of(r)->weights, expected, sizeof expected);
+        assert_memory_equal(&of(r)->mean, &loss, sizeof loss);
+    }
+    for (int i = 0; i < LAB_SAMPLES; i++) assert_int_equal(samples[i], 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,6 +542,7 @@ int main(void)
         fake_test(manual_optimization_takes_the_mean_over_the_ranks),
         fake_test(a_signal_to_one_rank_stops_all_at_the_same_step),
         fake_test(rank_0_alone_writes_the_runs_folder),
+        fake_test(a_run_goes_on_with_another_number_of_ranks_to_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
