@@ -106,6 +106,8 @@ size_t memory_limit();
 extern unsigned seed;
 /* Runs `work` in the stream's turn. */
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> work);
+/* The same, but not before `ready`, which another process or thread makes true: until then the stream stands still. */
+cudaError_t enqueue_when(cudaStream_t stream, std::function<bool()> ready, std::function<void()> work);
 /* Runs all that has been asked for. */
 cudaError_t finish_all();
 int device_of(cudaStream_t stream);
