@@ -72,7 +72,7 @@ extern "C" void light_message(light_message_level level, const char *format, ...
     light::host->message(level, "%s", text);
 }
 
-extern "C" LIGHT_API const light_backend *light_plugin(const light_plugin_host *from)
+extern "C" LIGHT_API const void *light_plugin(const light_plugin_host *from)
 {
     static light_backend backend;
     if (from->size != sizeof *from) return NULL;

@@ -74,7 +74,7 @@ target_link_libraries(light_dep_hdf5 INTERFACE ${LIGHT_HDF5_LINK_LIBRARIES})
 
 message(STATUS "light: HDF5 ${LIGHT_HDF5_VERSION}, libyaml, jansson, zlib, libpng, libjpeg found")
 
-# Optional parts. Each is used by sources of its own: strategies/*mpi*.c, strategies/*nccl*.c and the folder cuda/.
+# Optional parts. Each is a plug-in with sources of its own: the folders strategies/mpi/ and cuda/.
 set(light_log_level_before "${CMAKE_MESSAGE_LOG_LEVEL}")
 set(CMAKE_MESSAGE_LOG_LEVEL WARNING) # FindMPI reports its own search even when asked to be quiet
 find_package(MPI QUIET COMPONENTS C)
@@ -82,7 +82,7 @@ set(CMAKE_MESSAGE_LOG_LEVEL "${light_log_level_before}")
 if(MPI_C_FOUND)
   message(STATUS "light: MPI ${MPI_C_VERSION} found")
 else()
-  message(STATUS "light: MPI left out (not found; on Debian: libopenmpi-dev)")
+  message(STATUS "light: MPI left out (not found; on Debian: libopenmpi-dev and openmpi-bin)")
 endif()
 
 find_program(LIGHT_NVCC NAMES nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)

@@ -7,7 +7,10 @@ set(light_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/light)
 
 install(TARGETS light EXPORT light_targets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-if(LIGHT_CUDA) # beside the library, where it is looked for
+if(MPI_C_FOUND) # beside the library, where it is looked for
+  install(TARGETS light_mpi LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
+if(LIGHT_CUDA) # there too
   install(FILES ${PROJECT_BINARY_DIR}/liblight_cuda.so DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/liblight/include/light DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
@@ -20,9 +23,6 @@ foreach(name libyaml jansson zlib libpng libjpeg)
   list(APPEND light_private_libs "${LIGHT_${name}_LIBRARY}")
 endforeach()
 list(APPEND light_private_libs ${OpenMP_C_LIBRARIES} ${CMAKE_THREAD_LIBS_INIT} m ${CMAKE_DL_LIBS})
-if(light_mpi_library)
-  list(APPEND light_private_libs ${MPI_C_LIBRARIES})
-endif()
 list(FILTER light_private_libs EXCLUDE REGEX "^$|pthread")
 list(APPEND light_private_libs -pthread)
 list(REMOVE_DUPLICATES light_private_libs)

@@ -32,27 +32,9 @@ file(GLOB light_sources CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
   liblight/*/*.c liblight/data/formats/*.c liblight/cpu/once/*.c strategies/*.c callbacks/*.c)
 list(FILTER light_sources EXCLUDE REGEX "^liblight/cpu/[^/]*\\.c$")
 
-# Sources of optional parts follow what was found.
-set(light_mpi_sources ${light_sources})
-list(FILTER light_mpi_sources INCLUDE REGEX "^strategies/[^/]*mpi[^/]*\\.c$")
-if(NOT MPI_C_FOUND)
-  list(REMOVE_ITEM light_sources ${light_mpi_sources})
-endif()
-if(NOT LIGHT_NCCL)
-  list(FILTER light_sources EXCLUDE REGEX "^strategies/[^/]*nccl[^/]*\\.c$")
-endif()
-
 add_library(light_objects OBJECT ${light_sources})
 target_link_libraries(light_objects PRIVATE light_internal_flags)
 target_compile_options(light_objects PRIVATE -ffp-contract=off)
-if(MPI_C_FOUND AND light_mpi_sources)
-  target_compile_definitions(light_objects PRIVATE LIGHT_HAVE_MPI)
-  target_link_libraries(light_objects PRIVATE MPI::MPI_C)
-  set(light_mpi_library MPI::MPI_C)
-endif()
-if(LIGHT_NCCL)
-  target_compile_definitions(light_objects PRIVATE LIGHT_HAVE_NCCL)
-endif()
 set(light_all_objects $<TARGET_OBJECTS:light_objects>)
 
 # liblight/cpu/*.c holds the CPU kernels. They are compiled once per instruction set; LIGHT_ISA(name) of cpu/isa.h
@@ -80,7 +62,7 @@ if(light_kernel_sources)
 endif()
 
 set(light_link_libraries light_build_flags light_dep_hdf5 light_dep_libyaml light_dep_jansson
-  light_dep_zlib light_dep_libpng light_dep_libjpeg ${light_mpi_library} m ${CMAKE_DL_LIBS})
+  light_dep_zlib light_dep_libpng light_dep_libjpeg m ${CMAKE_DL_LIBS})
 
 # What users link: shared by default, static with -DBUILD_SHARED_LIBS=OFF.
 add_library(light ${light_all_objects})
@@ -105,7 +87,17 @@ endif()
 # What the tests link: the same objects with the internal functions in reach.
 add_library(light_internal STATIC EXCLUDE_FROM_ALL ${light_all_objects})
 set_target_properties(light_internal PROPERTIES LINKER_LANGUAGE C)
-target_link_libraries(light_internal PUBLIC light_internal_flags ${light_mpi_library})
+target_link_libraries(light_internal PUBLIC light_internal_flags)
+
+# liblight_mpi.so, opened when a program is one of several processes. It links nothing of liblight.
+if(MPI_C_FOUND)
+  file(GLOB light_mpi_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/strategies/mpi/*.c)
+  add_library(light_mpi MODULE ${light_mpi_sources})
+  target_link_libraries(light_mpi PRIVATE light_build_flags MPI::MPI_C)
+  target_include_directories(light_mpi PRIVATE
+    ${PROJECT_SOURCE_DIR}/liblight/include ${PROJECT_SOURCE_DIR}/liblight ${PROJECT_SOURCE_DIR})
+  set_target_properties(light_mpi PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+endif()
 
 if(LIGHT_CUDA OR LIGHT_CUDA_SIM)
   add_subdirectory(cuda)

@@ -28,17 +28,15 @@ typedef enum light_collective_kind {
 } light_collective_kind;
 extern const char *const light_collective_names[LIGHT_COLLECTIVE_COUNT]; /* "all_reduce" */
 
-typedef enum light_combine { LIGHT_COMBINE_SUM, LIGHT_COMBINE_MIN, LIGHT_COMBINE_MAX } light_combine;
-
 typedef struct light_collective {
     light_collective_kind kind;
     /* In place: in == out, and for the two with parts the part of this rank at its place in the larger array. Else they
-     * do not overlap. */
+     * do not overlap; all_to_all never is in place. */
     const void *in;
     void *out;
     int64_t count; /* elements */
     light_dtype dtype;
-    light_combine combine;
+    light_combine combine; /* kernels.h; bool has no sum */
     int peer;
     /* Sums in the order of a binary tree over the ranks that depends on nothing else: ((0+1)+(2+3))+..., where rank i is
      * the i-th leaf and trees of equal size are joined first; what is left at the end is joined from the right. Without
@@ -65,21 +63,27 @@ typedef struct light_communicator_vtable {
     void (*free)(light_communicator *c);
 } light_communicator_vtable;
 
+struct light_control; /* strategies/control.h */
+
 struct light_communicator {
     const light_communicator_vtable *vtable;
     int rank, size;
     light_device *device; /* whose memory it works on */
     bool failed;
+    /* Is told what is waited for, and tells when to give up. NULL: nobody. Set between calls; splits have it too. */
+    struct light_control *control;
     /* Counted by light_communicate_start: calls, and bytes that leave this rank by the ring formulas' count
-     * (all_reduce 2 (n-1)/n, reduce_scatter and all_gather (n-1)/n of the larger array, ...). */
+     * (all_reduce 2 (n-1)/n, reduce_scatter, all_gather, all_to_all and broadcast (n-1)/n of the larger array). */
     uint64_t calls, bytes;
 };
 
+/* Elements of the whole of it: size * count where there are parts. */
+int64_t light_collective_whole(const light_communicator *c, const light_collective *call);
 /* Starts a call and counts it. With one process in the group nothing but a copy happens. */
 light_status light_communicate_start(light_communicator *c, const light_collective *call,
                                      light_ticket *ticket);
 light_status light_communicate_wait(light_communicator *c, light_ticket ticket);
-/* Both. On a device the host does not wait. */
+/* Both. On a device the host does not wait, where the communicator is nccl. */
 light_status light_communicate(light_communicator *c, const light_collective *call);
 void light_communicator_free(light_communicator *c); /* NULL is fine */
 

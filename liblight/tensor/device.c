@@ -69,12 +69,25 @@ static bool parse_name(const char *name, size_t *length, int *index)
     return *length > 0 && end != name + *length + 1 && !*end && value >= 0 && value < 4096;
 }
 
+/* The real device, or the simulated one. */
+static light_status open_cuda(const light_backend **backend)
+{
+    const char *kind = getenv("LIGHT_CUDA");
+    bool simulated = kind && !strcmp(kind, "simulated");
+    const void *table;
+    if (kind && !simulated && strcmp(kind, "real"))
+        return light_fail(LIGHT_ERR_ARGUMENT, "LIGHT_CUDA is \"%s\"; it may be real or simulated", kind);
+    LIGHT_TRY(light_plugin_open(simulated ? "cuda_sim" : "cuda", &table));
+    *backend = table;
+    return LIGHT_OK;
+}
+
 /* The first use of a backend that is not built in. */
 static light_status open_backend(const char *device, size_t length, const light_backend **backend)
 {
     if (length != strlen("cuda") || strncmp(device, "cuda", length))
         return light_fail(LIGHT_ERR_UNSUPPORTED, "device \"%s\": there are cpu and cuda", device);
-    light_status status = light_plugin_open("cuda", backend);
+    light_status status = open_cuda(backend);
     if (status == LIGHT_OK) status = light_backend_register(*backend);
     return status == LIGHT_OK ? status : light_fail_in(status, "device \"%s\"", device);
 }

@@ -75,7 +75,8 @@ typedef struct light_plugin_host {
     light_status (*fail)(light_status status, const char *format, va_list arguments);
     void (*message)(light_message_level level, const char *format, ...) LIGHT_PRINTF(2, 3);
 } light_plugin_host;
-typedef const light_backend *(*light_plugin_entry)(const light_plugin_host *host);
+/* Gives the plug-in's table, which begins with its size: a light_backend, or what its name stands for. */
+typedef const void *(*light_plugin_entry)(const light_plugin_host *host);
 #define LIGHT_PLUGIN_ENTRY "light_plugin"
 
 static inline void light_range_push(const light_device *device, const char *name)
@@ -92,9 +93,9 @@ static inline void light_range_pop(const light_device *device)
 light_device *light_device_cpu(void);
 /* Adds a backend under its name. */
 light_status light_backend_register(const light_backend *backend);
-/* plugin.c: the backend of a plug-in, which is opened: for "cuda" liblight_cuda.so, or liblight_cuda_sim.so with
- * LIGHT_CUDA=simulated. Looked for in LIGHT_PLUGIN_PATH, beside this library, and where it was installed. */
-light_status light_plugin_open(const char *name, const light_backend **backend);
+/* plugin.c: opens liblight_NAME.so ("cuda", "cuda_sim", "mpi") and gives its table. Looked for in LIGHT_PLUGIN_PATH, beside
+ * this library, and where it was installed. */
+light_status light_plugin_open(const char *name, const void **table);
 
 extern const light_backend light_cpu_backend;
 

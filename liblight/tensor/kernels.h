@@ -87,7 +87,9 @@
     X(CLAMP_FLAT)      /* x > x                      fill: value is the bound, to [-value, value] */                     \
     X(ALL_FINITE)      /* x > out (f32 scalar)       1 when every element is finite, else 0; accumulate: and */          \
     X(LOSS_SCALE)      /* state(f32[4]) > state      loss_scale: see there; in place */                                  \
-    X(OPTIMIZER)       /* optimizer: see there */
+    X(OPTIMIZER)       /* optimizer: see there */                                                                        \
+    /* between processes */                                                                                              \
+    X(COMBINE)         /* x[leaves, n], [own[n]] > y[n]  combine: contiguous, one dtype; own stands for a row of x */
 
 typedef enum light_kernel_id {
 #define X(name) LIGHT_KERNEL_##name,
@@ -239,6 +241,12 @@ typedef struct {
     double  lr, weight_decay, momentum, dampening, beta1, beta2, eps, alpha, lr_decay;
     bool    nesterov, amsgrad, centered, maximize;
 } light_optimizer_attrs;
+
+/* Combines the rows of x, those of a sum as a binary tree: the largest power of two of them that leaves some, and the
+ * rest, each in the same way. Row `own` (-1: none) is not in x but in[1], which y may be. 16-bit floats are summed in f32
+ * and rounded once. What is not a number wins over every minimum and maximum. */
+typedef enum light_combine { LIGHT_COMBINE_SUM, LIGHT_COMBINE_MIN, LIGHT_COMBINE_MAX } light_combine;
+typedef struct { int combine; int64_t own; } light_combine_attrs;
 
 /* clang-format on */
 

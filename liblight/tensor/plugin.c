@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opening backends that are libraries of their own, when a program asks for their device. */
+/* Opening what is a library of its own when a program asks for it: backends of devices, MPI. */
 #include "tensor/device.h"
 
 #include "base/status.h"
@@ -43,28 +43,31 @@ static void *open_library(const char *file, char *why, size_t bytes)
     return library;
 }
 
-light_status light_plugin_open(const char *name, const light_backend **backend)
+/* When a plug-in is built. */
+static const char *built_where(const char *name)
+{
+    return !strcmp(name, "mpi")    ? "MPI is found; on Debian: libopenmpi-dev, openmpi-bin"
+           : !strcmp(name, "cuda") ? "nvcc, the CUDA compiler, is found"
+                                   : "there is a C++ compiler";
+}
+
+light_status light_plugin_open(const char *name, const void **table)
 {
     static const light_plugin_host host = {sizeof host, light_failv, light_message};
-    const char *kind = getenv("LIGHT_CUDA");
-    bool simulated = kind && !strcmp(kind, "simulated");
     char file[64], why[512] = "";
-    if (kind && !simulated && strcmp(kind, "real"))
-        return light_fail(LIGHT_ERR_ARGUMENT, "LIGHT_CUDA is \"%s\"; it may be real or simulated", kind);
-    snprintf(file, sizeof file, "liblight_%s%s.so", name, simulated ? "_sim" : "");
+    snprintf(file, sizeof file, "liblight_%s.so", name);
     void *library = open_library(file, why, sizeof why);
+    if (!library && why[0]) return light_fail(LIGHT_ERR_UNSUPPORTED, "%s cannot be loaded: %s", file, why);
     if (!library)
-        return why[0] ? light_fail(LIGHT_ERR_UNSUPPORTED, "%s cannot be loaded: %s", file, why)
-                      : light_fail(
-                            LIGHT_ERR_UNSUPPORTED,
-                            "%s is neither in LIGHT_PLUGIN_PATH, nor beside the library, nor in %s (it is "
-                            "built where %s)",
-                            file, LIGHT_PLUGIN_DIR,
-                            simulated ? "there is a C++ compiler" : "nvcc, the CUDA compiler, is found");
+        return light_fail(
+            LIGHT_ERR_UNSUPPORTED,
+            "%s is neither in LIGHT_PLUGIN_PATH, nor beside the library, nor in %s (it is built "
+            "where %s)",
+            file, LIGHT_PLUGIN_DIR, built_where(name));
     light_plugin_entry entry;
     *(void **)&entry = dlsym(library, LIGHT_PLUGIN_ENTRY);
-    *backend = entry ? entry(&host) : NULL;
-    if (*backend) return LIGHT_OK;
+    *table = entry ? entry(&host) : NULL;
+    if (*table) return LIGHT_OK;
     dlclose(library);
     return light_fail(LIGHT_ERR_UNSUPPORTED, "%s was built for another version of liblight", file);
 }

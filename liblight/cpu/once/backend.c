@@ -15,6 +15,7 @@
 /* Arrays of kernels, one for each file of cpu/. */
 #define KERNEL_ARRAYS(X)                                                                                     \
     X(light_attention_kernels)                                                                               \
+    X(light_combine_kernels)                                                                                 \
     X(light_conv2d_kernels)                                                                                  \
     X(light_copy_kernels)                                                                                    \
     X(light_dropout_kernels)                                                                                 \

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The communicators that ship: see tensor/communicator.h. */
+#ifndef LIGHT_STRATEGIES_COMMUNICATORS_H
+#define LIGHT_STRATEGIES_COMMUNICATORS_H
+
+#include "strategies/control.h"
+
+/* A group of this process alone. */
+light_status light_self_communicator_new(light_communicator **out, light_device *device);
+
+/* All processes of the job, on host memory. Alone, without a launcher, it is a group of one and MPI is not touched. */
+light_status light_mpi_communicator_new(light_communicator **out);
+
+/* From now on waits are reported to the control channel, and end when it says so. NULL: no more. */
+static inline void light_communicator_set_control(light_communicator *c, light_control *control)
+{
+    c->control = control;
+}
+
+#endif

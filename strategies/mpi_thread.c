@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See mpi_thread.h. It never waits inside of MPI: messages are started and tested, and between two tests the control
+ * channel is asked, so that a failure elsewhere ends the wait. */
+#include "strategies/mpi_thread.h"
+
+#include "base/memory.h"
+#include "base/thread.h"
+#include "strategies/mpi/table.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+enum { MOST_CALLS = 1024, SPINS = 200 };
+static const long SLEEP_NS = 10000;
+
+size_t light_mpi_piece = (size_t)1 << 30;
+
+/* A call that was handed over. */
+typedef struct job {
+    light_mpi_group *group;
+    light_collective call;
+    light_ticket ticket;
+    light_control *control;
+} job;
+
+static struct {
+    const light_mpi *mpi; /* NULL: not started yet */
+    light_queue *jobs;
+    pthread_t thread;
+    int opens, rank, size, last_tag;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* a call is done, or MPI has started */
+    bool ready;             /* under lock */
+    atomic_bool failed;     /* nothing is asked of MPI any more */
+    char failure[512];      /* under lock */
+
+    /* the thread's own */
+    uint64_t sequence;
+    char *stage, *requests;
+    size_t stage_bytes;
+    int request_count, request_room;
+} engine = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+/* ---- messages, in the thread --------------------------------------------------------- */
+
+static light_status new_request(void **request)
+{
+    if (engine.request_count == engine.request_room) {
+        int room = engine.request_room ? 2 * engine.request_room : 64;
+        char *grown = light_realloc(engine.requests, (size_t)room * engine.mpi->request_bytes);
+        if (!grown) return LIGHT_ERR_MEMORY;
+        engine.requests = grown;
+        engine.request_room = room;
+    }
+    *request = engine.requests + (size_t)engine.request_count++ * engine.mpi->request_bytes;
+    return LIGHT_OK;
+}
+
+/* The next piece of a message; nothing is one empty piece. */
+static size_t piece_at(size_t bytes, size_t at)
+{
+    return bytes - at < light_mpi_piece ? bytes - at : light_mpi_piece;
+}
+
+light_status light_mpi_send(const light_mpi_group *group, const void *data, size_t bytes, int peer)
+{
+    size_t at = 0;
+    do {
+        void *request;
+        size_t n = piece_at(bytes, at);
+        LIGHT_TRY(new_request(&request));
+        LIGHT_TRY(engine.mpi->send((const char *)data + at, n, group->members[peer], group->tag, request));
+        at += n;
+    } while (at < bytes);
+    return LIGHT_OK;
+}
+
+light_status light_mpi_receive(const light_mpi_group *group, void *data, size_t bytes, int peer)
+{
+    size_t at = 0;
+    do {
+        void *request;
+        size_t n = piece_at(bytes, at);
+        LIGHT_TRY(new_request(&request));
+        LIGHT_TRY(engine.mpi->receive((char *)data + at, n, group->members[peer], group->tag, request));
+        at += n;
+    } while (at < bytes);
+    return LIGHT_OK;
+}
+
+light_status light_mpi_finish(light_control *control)
+{
+    const struct timespec pause = {.tv_nsec = SLEEP_NS};
+    bool done = engine.request_count == 0;
+    for (int tests = 0; !done; tests++) {
+        LIGHT_TRY(engine.mpi->test(engine.requests, engine.request_count, &done));
+        if (done) break;
+        LIGHT_TRY(light_control_status(control));
+        if (tests < SPINS)
+            sched_yield();
+        else /* it may take long: the cores are for those who compute */
+            nanosleep(&pause, NULL);
+    }
+    engine.request_count = 0;
+    return LIGHT_OK;
+}
+
+light_status light_mpi_stage(size_t bytes, char **data)
+{
+    if (bytes > engine.stage_bytes) {
+        light_free(engine.stage);
+        engine.stage = light_alloc(bytes);
+        engine.stage_bytes = engine.stage ? bytes : 0;
+    }
+    *data = engine.stage;
+    return engine.stage || bytes == 0 ? LIGHT_OK : LIGHT_ERR_MEMORY;
+}
+
+/* ---- the thread ------------------------------------------------------------------------ */
+
+static void note_failure(void)
+{
+    pthread_mutex_lock(&engine.lock);
+    if (!engine.failed) snprintf(engine.failure, sizeof engine.failure, "%s", light_error_message());
+    engine.failed = true;
+    pthread_mutex_unlock(&engine.lock);
+}
+
+/* What is handed over after a failure is done at once, and the wait for it fails. */
+static void run_job(const job *j)
+{
+    if (!engine.failed) {
+        uint64_t sequence = ++engine.sequence;
+        light_control_enter(j->control, &j->call, sequence);
+        light_status status = light_mpi_collective(j->group, &j->call, j->control);
+        if (status == LIGHT_OK) {
+            light_control_leave(j->control, sequence);
+        } else {
+            light_fail_in(status, "%s%s%s", light_collective_names[j->call.kind], j->call.what ? " of " : "",
+                          j->call.what ? j->call.what : "");
+            note_failure();
+        }
+    }
+    pthread_mutex_lock(&engine.lock);
+    j->group->done = j->ticket;
+    pthread_cond_broadcast(&engine.changed);
+    pthread_mutex_unlock(&engine.lock);
+}
+
+static void *run(void *unused)
+{
+    job j;
+    (void)unused;
+    prctl(PR_SET_TIMERSLACK, 1); /* pauses are as short as they say */
+    if (engine.mpi->init(&engine.rank, &engine.size) != LIGHT_OK) note_failure();
+    pthread_mutex_lock(&engine.lock);
+    engine.ready = true;
+    pthread_cond_broadcast(&engine.changed);
+    pthread_mutex_unlock(&engine.lock);
+    while (light_queue_pop(engine.jobs, &j)) run_job(&j);
+    if (!engine.failed) engine.mpi->finalize();
+    light_free(engine.stage);
+    light_free(engine.requests);
+    return NULL;
+}
+
+/* ---- the other threads ------------------------------------------------------------------ */
+
+static light_status failure(void)
+{
+    pthread_mutex_lock(&engine.lock);
+    light_status status = light_fail(LIGHT_ERR_STATE, "%s", engine.failure);
+    pthread_mutex_unlock(&engine.lock);
+    return status;
+}
+
+/* When the process ends. Without a good end mpirun ends the job, which is right where something is still open. */
+static void end_thread(void)
+{
+    if (engine.opens > 0 || engine.failed) return;
+    light_queue_close(engine.jobs);
+    pthread_join(engine.thread, NULL);
+    light_queue_free(engine.jobs);
+}
+
+static light_status open_plugin(void)
+{
+    const void *table;
+    LIGHT_TRY(light_plugin_open("mpi", &table));
+    engine.mpi = table;
+    if (engine.mpi->size == sizeof *engine.mpi) return LIGHT_OK;
+    engine.mpi = NULL;
+    return light_fail(LIGHT_ERR_UNSUPPORTED, "liblight_mpi.so was built for another version of liblight");
+}
+
+static light_status start_thread(void)
+{
+    LIGHT_TRY(open_plugin());
+    light_status status = light_queue_new(&engine.jobs, MOST_CALLS, sizeof(job));
+    if (status == LIGHT_OK) status = light_thread_start(&engine.thread, "light-mpi", run, NULL);
+    if (status != LIGHT_OK) {
+        light_queue_free(engine.jobs);
+        engine.jobs = NULL;
+        engine.mpi = NULL;
+        return status;
+    }
+    pthread_mutex_lock(&engine.lock);
+    while (!engine.ready) pthread_cond_wait(&engine.changed, &engine.lock);
+    pthread_mutex_unlock(&engine.lock);
+    atexit(end_thread);
+    return LIGHT_OK;
+}
+
+light_status light_mpi_open(int *rank, int *size)
+{
+    if (!engine.mpi) LIGHT_TRY(start_thread());
+    if (engine.failed) return failure();
+    engine.opens++;
+    *rank = engine.rank;
+    *size = engine.size;
+    return LIGHT_OK;
+}
+
+void light_mpi_close(void)
+{
+    engine.opens--;
+}
+
+light_status light_mpi_start(light_mpi_group *group, const light_collective *call, light_ticket *ticket)
+{
+    job j = {group, *call, group->started + 1, group->base.control};
+    if (engine.failed) return failure();
+    *ticket = group->started = j.ticket;
+    light_queue_push(engine.jobs, &j);
+    return LIGHT_OK;
+}
+
+light_status light_mpi_wait(light_mpi_group *group, light_ticket ticket)
+{
+    if (group->done < ticket) {
+        pthread_mutex_lock(&engine.lock);
+        while (group->done < ticket) pthread_cond_wait(&engine.changed, &engine.lock);
+        pthread_mutex_unlock(&engine.lock);
+    }
+    return engine.failed ? failure() : LIGHT_OK;
+}
+
+int light_mpi_next_tag(void)
+{
+    return engine.last_tag + 1;
+}
+
+light_status light_mpi_use_tag(int tag)
+{
+    if (tag > engine.mpi->last_tag)
+        return light_fail(LIGHT_ERR_UNSUPPORTED, "groups were split %d times, more than MPI has tags for",
+                          tag);
+    engine.last_tag = tag;
+    return LIGHT_OK;
+}

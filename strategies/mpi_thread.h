@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The thread that makes all calls of MPI: it does one thing after the other, as they were handed over. MPI can be started
+ * once in a process, so the thread stays until the process ends. */
+#ifndef LIGHT_STRATEGIES_MPI_THREAD_H
+#define LIGHT_STRATEGIES_MPI_THREAD_H
+
+#include "strategies/communicators.h"
+
+#include <stdatomic.h>
+
+/* Processes that send each other messages under a tag of their own. */
+typedef struct light_mpi_group {
+    light_communicator base;
+    int tag;
+    int *members; /* their ranks in the job, by rank in the group */
+    light_ticket started;
+    _Atomic light_ticket done; /* all calls up to here */
+} light_mpi_group;
+
+/* The first call starts the thread and MPI. The job's rank and size as MPI says. */
+light_status light_mpi_open(int *rank, int *size);
+/* As many as opens. When a process ends with all closed, MPI is ended in good order; else mpirun ends the job. */
+void light_mpi_close(void);
+
+/* Hands a call over, and waits for it. */
+light_status light_mpi_start(light_mpi_group *group, const light_collective *call, light_ticket *ticket);
+light_status light_mpi_wait(light_mpi_group *group, light_ticket ticket);
+
+/* A tag above all that this process has used, and one that is used from now on. */
+int light_mpi_next_tag(void);
+light_status light_mpi_use_tag(int tag);
+
+/* ---- for what runs in the thread: collectives.c --------------------------------- */
+
+/* Bytes of a message at most; longer ones are sent in pieces. Tests make it small. */
+extern size_t light_mpi_piece;
+
+/* Messages between this process and rank `peer` of the group. */
+light_status light_mpi_send(const light_mpi_group *group, const void *data, size_t bytes, int peer);
+light_status light_mpi_receive(const light_mpi_group *group, void *data, size_t bytes, int peer);
+/* Waits until all of them are done, or the control channel says that they will never be. */
+light_status light_mpi_finish(light_control *control);
+/* Memory that is kept from call to call; its contents are not. */
+light_status light_mpi_stage(size_t bytes, char **data);
+
+/* mpi_collectives.c: does the whole call. */
+light_status light_mpi_collective(const light_mpi_group *group, const light_collective *call,
+                                  light_control *control);
+
+#endif
