@@ -13,6 +13,8 @@
 const light_option light_trainer_option_table[] = {
     LIGHT_OPTION(T, accelerator, "auto", "device to run on: auto, cpu or cuda"),
     LIGHT_OPTION(T, devices, "auto", "how many devices: auto or a number"),
+    LIGHT_OPTION_RANGE(T, num_nodes, 1, 1, INFINITY,
+                       "hosts; srun or mpirun starts processes on more than one"),
     LIGHT_OPTION(T, strategy, "auto", "how processes share the work: auto or single"),
     LIGHT_OPTION_CHOICE(T, precision, "32-true", "32-true|64-true|bf16-mixed|16-mixed|bf16-true|16-true",
                         "dtype of all that is computed (true), or of products alone (mixed)"),
@@ -53,6 +55,10 @@ const light_option light_trainer_option_table[] = {
     LIGHT_OPTION_RANGE(T, seed, 1, 0, 9e15, "seed of initial values, shuffling and dropout"),
     LIGHT_OPTION_CHOICE(T, logger, "csv", "csv|none", "where metrics go"),
     LIGHT_OPTION(T, barebones, false, "turn off everything that costs time: to measure the trainer itself"),
+    LIGHT_OPTION_RANGE(T, collective_timeout, 60.0, 0.1, 86400,
+                       "seconds that a process may keep the others of a job waiting before all are ended"),
+    LIGHT_OPTION_RANGE(T, max_restarts, 0, 0, 1000,
+                       "restarts of a job whose processes died or hung, from its last checkpoint"),
     LIGHT_OPTIONS_END,
 };
 #undef T

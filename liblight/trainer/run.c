@@ -338,6 +338,7 @@ light_status light_trainer_run(light_trainer *t, light_stage stage, light_module
     light_loader_free(t->eval_loader);
     t->train_loader = t->eval_loader = NULL;
     if (t->set_up) light_call_teardown(t);
+    light_run_folder_leave(t);
     t->running = false;
     return status;
 }

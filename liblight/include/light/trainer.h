@@ -18,6 +18,7 @@
 typedef struct light_trainer_options {
     const char *accelerator; /* "auto" (light_default_device), "cpu", "cuda" */
     const char *devices;     /* "auto", a number */
+    int64_t num_nodes;       /* 1; more are started by srun or mpirun */
     const char *strategy;    /* "auto": single */
     const char *precision;   /* "32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true" */
     int64_t max_epochs;      /* 1000, without limit where max_steps is given; -1: no limit */
@@ -50,6 +51,8 @@ typedef struct light_trainer_options {
     int64_t seed;                 /* of initialisation, shuffling, dropout; default 1 */
     const char *logger;           /* "csv" unless loggers are given; "none" */
     bool barebones;               /* nothing that costs time: no logging, checkpoints, bar, summary */
+    double collective_timeout;    /* 60: seconds that a process may keep the others of a job waiting */
+    int64_t max_restarts;         /* 0: of a job that dies, by the process that has started it */
 
     light_callback *callbacks[LIGHT_MAX_CALLBACKS]; /* up to the first NULL */
     light_logger *loggers[LIGHT_MAX_LOGGERS];
