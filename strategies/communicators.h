@@ -11,6 +11,10 @@ light_status light_self_communicator_new(light_communicator **out, light_device 
 /* All processes of the job, on host memory. Alone, without a launcher, it is a group of one and MPI is not touched. */
 light_status light_mpi_communicator_new(light_communicator **out);
 
+/* The ranks of `host`, which is used for it and must outlive it, on the memory of any device. */
+light_status light_staged_communicator_new(light_communicator **out, light_communicator *host,
+                                           light_device *device);
+
 /* From now on waits are reported to the control channel, and end when it says so. NULL: no more. */
 static inline void light_communicator_set_control(light_communicator *c, light_control *control)
 {

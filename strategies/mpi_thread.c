@@ -5,16 +5,19 @@
 
 #include "base/memory.h"
 #include "base/thread.h"
+#include "strategies/collectives.h"
 #include "strategies/mpi/table.h"
 
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <time.h>
 
 enum { MOST_CALLS = 1024, SPINS = 200 };
 static const long SLEEP_NS = 10000;
+static const int64_t BLOCK_BYTES = (int64_t)4 << 20;
 
 size_t light_mpi_piece = (size_t)1 << 30;
 
@@ -47,6 +50,13 @@ static struct {
 
 /* ---- messages, in the thread --------------------------------------------------------- */
 
+/* Carries the messages of one call. */
+typedef struct mpi_transport {
+    light_transport base;
+    const light_mpi_group *group;
+    light_control *control;
+} mpi_transport;
+
 static light_status new_request(void **request)
 {
     if (engine.request_count == engine.request_room) {
@@ -60,46 +70,43 @@ static light_status new_request(void **request)
     return LIGHT_OK;
 }
 
-/* The next piece of a message; nothing is one empty piece. */
 static size_t piece_at(size_t bytes, size_t at)
 {
     return bytes - at < light_mpi_piece ? bytes - at : light_mpi_piece;
 }
 
-light_status light_mpi_send(const light_mpi_group *group, const void *data, size_t bytes, int peer)
+static light_status send(light_transport *t, const void *data, size_t bytes, int peer)
 {
-    size_t at = 0;
-    do {
+    const light_mpi_group *group = ((mpi_transport *)t)->group;
+    for (size_t at = 0, n; at < bytes; at += n) {
         void *request;
-        size_t n = piece_at(bytes, at);
+        n = piece_at(bytes, at);
         LIGHT_TRY(new_request(&request));
         LIGHT_TRY(engine.mpi->send((const char *)data + at, n, group->members[peer], group->tag, request));
-        at += n;
-    } while (at < bytes);
+    }
     return LIGHT_OK;
 }
 
-light_status light_mpi_receive(const light_mpi_group *group, void *data, size_t bytes, int peer)
+static light_status receive(light_transport *t, void *data, size_t bytes, int peer)
 {
-    size_t at = 0;
-    do {
+    const light_mpi_group *group = ((mpi_transport *)t)->group;
+    for (size_t at = 0, n; at < bytes; at += n) {
         void *request;
-        size_t n = piece_at(bytes, at);
+        n = piece_at(bytes, at);
         LIGHT_TRY(new_request(&request));
         LIGHT_TRY(engine.mpi->receive((char *)data + at, n, group->members[peer], group->tag, request));
-        at += n;
-    } while (at < bytes);
+    }
     return LIGHT_OK;
 }
 
-light_status light_mpi_finish(light_control *control)
+static light_status finish(light_transport *t)
 {
     const struct timespec pause = {.tv_nsec = SLEEP_NS};
     bool done = engine.request_count == 0;
     for (int tests = 0; !done; tests++) {
         LIGHT_TRY(engine.mpi->test(engine.requests, engine.request_count, &done));
         if (done) break;
-        LIGHT_TRY(light_control_status(control));
+        LIGHT_TRY(light_control_status(((mpi_transport *)t)->control));
         if (tests < SPINS)
             sched_yield();
         else /* it may take long: the cores are for those who compute */
@@ -109,8 +116,9 @@ light_status light_mpi_finish(light_control *control)
     return LIGHT_OK;
 }
 
-light_status light_mpi_stage(size_t bytes, char **data)
+static light_status stage(light_transport *t, size_t bytes, char **data)
 {
+    (void)t;
     if (bytes > engine.stage_bytes) {
         light_free(engine.stage);
         engine.stage = light_alloc(bytes);
@@ -118,6 +126,36 @@ light_status light_mpi_stage(size_t bytes, char **data)
     }
     *data = engine.stage;
     return engine.stage || bytes == 0 ? LIGHT_OK : LIGHT_ERR_MEMORY;
+}
+
+static light_status copy(light_transport *t, void *to, const void *from, size_t bytes)
+{
+    (void)t;
+    memcpy(to, from, bytes);
+    return LIGHT_OK;
+}
+
+static light_status combine(light_transport *t, light_kernel_args *args)
+{
+    (void)t;
+    args->device = light_device_cpu();
+    return args->device->backend->kernels[LIGHT_KERNEL_COMBINE](args);
+}
+
+static light_status run_call(const job *j)
+{
+    mpi_transport t = {.base = {.rank = j->group->base.rank,
+                                .size = j->group->base.size,
+                                .block_bytes = BLOCK_BYTES,
+                                .send = send,
+                                .receive = receive,
+                                .finish = finish,
+                                .copy = copy,
+                                .stage = stage,
+                                .combine = combine},
+                       .group = j->group,
+                       .control = j->control};
+    return light_run_collective(&t.base, &j->call);
 }
 
 /* ---- the thread ------------------------------------------------------------------------ */
@@ -136,7 +174,7 @@ static void run_job(const job *j)
     if (!engine.failed) {
         uint64_t sequence = ++engine.sequence;
         light_control_enter(j->control, &j->call, sequence);
-        light_status status = light_mpi_collective(j->group, &j->call, j->control);
+        light_status status = run_call(j);
         if (status == LIGHT_OK) {
             light_control_leave(j->control, sequence);
         } else {

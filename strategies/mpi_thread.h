@@ -30,21 +30,7 @@ light_status light_mpi_wait(light_mpi_group *group, light_ticket ticket);
 int light_mpi_next_tag(void);
 light_status light_mpi_use_tag(int tag);
 
-/* ---- for what runs in the thread: collectives.c --------------------------------- */
-
 /* Bytes of a message at most; longer ones are sent in pieces. Tests make it small. */
 extern size_t light_mpi_piece;
-
-/* Messages between this process and rank `peer` of the group. */
-light_status light_mpi_send(const light_mpi_group *group, const void *data, size_t bytes, int peer);
-light_status light_mpi_receive(const light_mpi_group *group, void *data, size_t bytes, int peer);
-/* Waits until all of them are done, or the control channel says that they will never be. */
-light_status light_mpi_finish(light_control *control);
-/* Memory that is kept from call to call; its contents are not. */
-light_status light_mpi_stage(size_t bytes, char **data);
-
-/* mpi_collectives.c: does the whole call. */
-light_status light_mpi_collective(const light_mpi_group *group, const light_collective *call,
-                                  light_control *control);
 
 #endif

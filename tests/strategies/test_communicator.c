@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Communicators: every kind of call in every dtype, run alone and by mpirun with several ranks. */
+/* Communicators: every kind of call in every dtype, run alone and by mpirun with several ranks, on host memory or on that of
+ * the test's device. */
 #include "strategies/trials.h"
 
 #include "base/world.h"
@@ -14,12 +15,14 @@ static int open_communicators(void **state)
     (void)state;
     assert_ok(light_mpi_communicator_new(&host));
     tested = host;
+    if (!test_device()->is_host) assert_ok(light_staged_communicator_new(&tested, host, test_device()));
     return 0;
 }
 
 static int close_communicators(void **state)
 {
     (void)state;
+    if (tested != host) light_communicator_free(tested);
     light_communicator_free(host);
     return 0;
 }
@@ -31,6 +34,7 @@ static void group_is_the_job(void **state)
     assert_int_equal(host->size, light_world_get()->size);
     assert_true(host->size <= MOST_RANKS);
     assert_string_equal(host->vtable->name, host->size > 1 ? "mpi" : "self");
+    assert_true(tested->rank == host->rank && tested->size == host->size && tested->device == test_device());
 }
 
 /* ---- all there is ------------------------------------------------------------------ */

@@ -4,19 +4,15 @@
  * A sum goes in two rounds: each rank gets one segment of everybody's array and adds them up, then the sums go to all.
  * That is as many bytes as a ring, in two rounds instead of 2 (n - 1), and the order of the sum is a matter of one loop in
  * one place: the binary tree of the COMBINE kernel, always. What is short goes to everybody at once. Long arrays go through in
- * blocks, so that what arrives is added while it is in the cache. */
-#include "strategies/mpi_thread.h"
-
-#include <string.h>
+ * blocks, so that what is kept beside them is small, and what arrives is added while it is in the cache. */
+#include "strategies/collectives.h"
 
 enum { SHORT_BYTES = 4096 }; /* less to send to all than two rounds are worth */
-static const int64_t BLOCK_BYTES = (int64_t)4 << 20;
 
-/* A call as it is worked on: bytes, and who takes part. */
+/* A call as it is worked on. */
 typedef struct work {
-    const light_mpi_group *group;
+    light_transport *t;
     const light_collective *call;
-    light_control *control;
     const char *in;
     char *out;
     int64_t bytes; /* of an element */
@@ -55,18 +51,18 @@ static segments parts_of(const work *w, int64_t first, int64_t n)
 static light_status send_elements(const work *w, const char *array, int64_t first, int64_t n, int to)
 {
     if (n == 0 || to == w->rank) return LIGHT_OK;
-    return light_mpi_send(w->group, array + first * w->bytes, (size_t)(n * w->bytes), to);
+    return w->t->send(w->t, array + first * w->bytes, (size_t)(n * w->bytes), to);
 }
 
 static light_status receive_elements(const work *w, char *array, int64_t first, int64_t n, int from)
 {
     if (n == 0 || from == w->rank) return LIGHT_OK;
-    return light_mpi_receive(w->group, array + first * w->bytes, (size_t)(n * w->bytes), from);
+    return w->t->receive(w->t, array + first * w->bytes, (size_t)(n * w->bytes), from);
 }
 
-static void copy_elements(const work *w, char *to, const char *from, int64_t n)
+static light_status copy_elements(const work *w, char *to, const char *from, int64_t n)
 {
-    if (to != from && n) memcpy(to, from, (size_t)(n * w->bytes));
+    return to != from && n ? w->t->copy(w->t, to, from, (size_t)(n * w->bytes)) : LIGHT_OK;
 }
 
 /* ---- sums ------------------------------------------------------------------------- */
@@ -82,9 +78,8 @@ static light_status combine(const work *w, const char *rows, const char *own, ch
     light_tensor_set_shape(&x, LIGHT_SHAPE(w->contributors, n));
     light_tensor_set_shape(&mine, LIGHT_SHAPE(n));
     light_tensor_set_shape(&y, LIGHT_SHAPE(n));
-    light_kernel_args args = {
-        .device = light_device_cpu(), .in = {&x, contributes ? &mine : NULL}, .out = {&y}, .attrs = &attrs};
-    return args.device->backend->kernels[LIGHT_KERNEL_COMBINE](&args);
+    light_kernel_args args = {.in = {&x, contributes ? &mine : NULL}, .out = {&y}, .attrs = &attrs};
+    return n ? w->t->combine(w->t, &args) : LIGHT_OK;
 }
 
 /* Segment r of everybody's `in` goes to rank r, which combines them into `to`. */
@@ -92,11 +87,11 @@ static light_status combine_segments(const work *w, const segments *s, char *to)
 {
     int64_t n = length_of(s, w->rank);
     char *stage;
-    LIGHT_TRY(light_mpi_stage((size_t)(w->contributors * n * w->bytes), &stage));
+    LIGHT_TRY(w->t->stage(w->t, (size_t)(w->contributors * n * w->bytes), &stage));
     for (int r = 0; r < w->contributors; r++) LIGHT_TRY(receive_elements(w, stage, r * n, n, r));
     for (int r = 0; r < w->size && w->rank < w->contributors; r++)
         LIGHT_TRY(send_elements(w, w->in, begin_of(s, r), length_of(s, r), r));
-    LIGHT_TRY(light_mpi_finish(w->control));
+    LIGHT_TRY(w->t->finish(w->t));
     return combine(w, stage, w->in + begin_of(s, w->rank) * w->bytes, to, n);
 }
 
@@ -107,7 +102,7 @@ static light_status gather_segments(const work *w, const segments *s, const char
         LIGHT_TRY(receive_elements(w, w->out, begin_of(s, r), length_of(s, r), r));
     for (int r = 0; r < w->size; r++)
         if (r != except) LIGHT_TRY(send_elements(w, own, 0, length_of(s, w->rank), r));
-    return light_mpi_finish(w->control);
+    return w->t->finish(w->t);
 }
 
 /* Everything to everybody, who combine it for themselves. */
@@ -119,7 +114,7 @@ static light_status all_reduce_short(const work *w)
 
 static light_status all_reduce(const work *w)
 {
-    int64_t count = w->call->count, block = BLOCK_BYTES / w->bytes;
+    int64_t count = w->call->count, block = w->t->block_bytes / w->bytes;
     if (count * w->bytes <= SHORT_BYTES) return all_reduce_short(w);
     for (int64_t at = 0; at < count; at += block) {
         segments s = divide(w, at, count - at < block ? count - at : block);
@@ -132,7 +127,7 @@ static light_status all_reduce(const work *w)
 
 static light_status reduce_scatter(const work *w)
 {
-    int64_t count = w->call->count, block = BLOCK_BYTES / w->bytes / w->size + 1;
+    int64_t count = w->call->count, block = w->t->block_bytes / w->bytes / w->size + 1;
     for (int64_t at = 0; at < count; at += block) {
         segments s = parts_of(w, at, count - at < block ? count - at : block);
         LIGHT_TRY(combine_segments(w, &s, w->out + at * w->bytes));
@@ -145,7 +140,7 @@ static light_status reduce_scatter(const work *w)
 static light_status all_gather(const work *w)
 {
     segments s = parts_of(w, 0, w->call->count);
-    copy_elements(w, w->out + begin_of(&s, w->rank) * w->bytes, w->in, w->call->count);
+    LIGHT_TRY(copy_elements(w, w->out + begin_of(&s, w->rank) * w->bytes, w->in, w->call->count));
     return gather_segments(w, &s, w->in, -1);
 }
 
@@ -160,8 +155,8 @@ static light_status broadcast(const work *w)
         LIGHT_TRY(send_elements(w, w->in, begin_of(&s, r), length_of(&s, r), r));
     if (w->rank != root)
         LIGHT_TRY(receive_elements(w, w->out, begin_of(&s, w->rank), length_of(&s, w->rank), root));
-    LIGHT_TRY(light_mpi_finish(w->control));
-    if (w->rank == root) copy_elements(w, w->out, w->in, count);
+    LIGHT_TRY(w->t->finish(w->t));
+    if (w->rank == root) LIGHT_TRY(copy_elements(w, w->out, w->in, count));
     return once ? LIGHT_OK : gather_segments(w, &s, w->out + begin_of(&s, w->rank) * w->bytes, root);
 }
 
@@ -170,47 +165,47 @@ static light_status all_to_all(const work *w)
     int64_t count = w->call->count, own = w->rank * count * w->bytes;
     for (int r = 0; r < w->size; r++) LIGHT_TRY(receive_elements(w, w->out, r * count, count, r));
     for (int r = 0; r < w->size; r++) LIGHT_TRY(send_elements(w, w->in, r * count, count, r));
-    copy_elements(w, w->out + own, w->in + own, count);
-    return light_mpi_finish(w->control);
+    LIGHT_TRY(copy_elements(w, w->out + own, w->in + own, count));
+    return w->t->finish(w->t);
 }
 
 static light_status send_one(const work *w)
 {
     LIGHT_TRY(send_elements(w, w->in, 0, w->call->count, w->call->peer));
-    return light_mpi_finish(w->control);
+    return w->t->finish(w->t);
 }
 
 static light_status receive_one(const work *w)
 {
     LIGHT_TRY(receive_elements(w, w->out, 0, w->call->count, w->call->peer));
-    return light_mpi_finish(w->control);
+    return w->t->finish(w->t);
 }
 
-/* An empty message from everybody to everybody. */
+/* A byte from everybody to everybody. */
 static light_status barrier(const work *w)
 {
+    char *room;
+    LIGHT_TRY(w->t->stage(w->t, (size_t)w->size, &room));
     for (int r = 0; r < w->size; r++) {
         if (r == w->rank) continue;
-        LIGHT_TRY(light_mpi_receive(w->group, NULL, 0, r));
-        LIGHT_TRY(light_mpi_send(w->group, NULL, 0, r));
+        LIGHT_TRY(w->t->receive(w->t, room + r, 1, r));
+        LIGHT_TRY(w->t->send(w->t, room + w->rank, 1, r));
     }
-    return light_mpi_finish(w->control);
+    return w->t->finish(w->t);
 }
 
-light_status light_mpi_collective(const light_mpi_group *group, const light_collective *call,
-                                  light_control *control)
+light_status light_run_collective(light_transport *t, const light_collective *call)
 {
     static light_status (*const run[LIGHT_COLLECTIVE_COUNT])(const work *) = {
         all_reduce, reduce_scatter, all_gather, broadcast, all_to_all, send_one, receive_one, barrier,
     };
-    work w = {group,
+    work w = {t,
               call,
-              control,
               call->in,
               call->out,
-              call->kind == LIGHT_BARRIER ? 0 : (int64_t)light_dtype_size(call->dtype),
-              group->base.rank,
-              group->base.size,
-              call->contributors ? call->contributors : group->base.size};
+              call->kind == LIGHT_BARRIER ? 1 : (int64_t)light_dtype_size(call->dtype),
+              t->rank,
+              t->size,
+              call->contributors ? call->contributors : t->size};
     return run[call->kind](&w);
 }
