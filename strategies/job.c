@@ -74,8 +74,8 @@ static light_status open_parts(light_job *job, light_device *device)
         self->tensors = self->host;
         return LIGHT_OK;
     }
-    if (self->size == 1) return light_self_communicator_new(&self->tensors, device);
-    return light_fail(LIGHT_ERR_UNSUPPORTED, "several processes cannot share work on %s yet", device->name);
+    return self->size == 1 ? light_self_communicator_new(&self->tensors, device)
+                           : light_device_communicator_new(&self->tensors, self->host, device);
 }
 
 light_status light_job_open(const light_strategy_vtable *vtable, size_t bytes,
@@ -102,10 +102,10 @@ light_status light_job_open(const light_strategy_vtable *vtable, size_t bytes,
     return status;
 }
 
-void light_job_fail(light_strategy *self, light_status status, const char *text)
+bool light_job_fail(light_strategy *self, light_status status, const char *text)
 {
     light_job *job = (light_job *)self;
-    if (job->control) light_control_fail(job->control, status, text);
+    return !job->control || light_control_fail(job->control, status, text);
 }
 
 light_status light_job_boundary(light_strategy *self, int64_t boundary, int signal, bool *stop)

@@ -26,7 +26,7 @@ light_status light_job_launch(const light_trainer_options *options);
 light_status light_job_device(const light_trainer_options *options, light_device **device);
 light_status light_job_open(const light_strategy_vtable *vtable, size_t bytes,
                             const light_trainer_options *options, light_device *device, light_strategy **out);
-void light_job_fail(light_strategy *self, light_status status, const char *text);
+bool light_job_fail(light_strategy *self, light_status status, const char *text);
 light_status light_job_boundary(light_strategy *self, int64_t boundary, int signal, bool *stop);
 void light_job_close(light_strategy *self);
 
