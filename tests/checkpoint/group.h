@@ -145,7 +145,7 @@ static struct {
                              {"optimizer/0/state/weight/exp_avg", {2, {3, 7001}}},
                              {"model/scalar", {0, {0}}},
                              {"model/empty", {2, {0, 3}}}};
-#define MOST_ELEMENTS (3 * 7001)
+#define MOST_ELEMENTS (3 * 200001)
 
 static float shared_value(int tensor, int mark, int64_t i)
 {
