@@ -194,7 +194,8 @@ static light_status before_backward(light_strategy *self, light_step *s, const l
     ddp *d = (ddp *)self;
     (void)s;
     d->window = *window;
-    d->overlapped = window->last;
+    /* With sync_batchnorm the pass itself asks for sums, of ranks that may be elsewhere in the window: those come first. */
+    d->overlapped = window->last && !d->job.options->sync_batchnorm;
     if (window->last) count(d);
     if (window->manual && d->job.base.rank > 0) drop_summed(d);
     return LIGHT_OK;

@@ -615,10 +615,11 @@ static light_status attach(light_strategy *self, light_module *module, light_ste
     return make_units(f);
 }
 
-/* Is it time to reduce what has come together in the window? With zero3 all ranks do it in the same turn. */
+/* Is it time to reduce what has come together in the window? Where a pass asks other ranks for something (values with
+ * zero3, sync_batchnorm), all ranks do it in the same turn. */
 static bool is_last(const fsdp *f, const light_window *window)
 {
-    return f->level == 3 ? window->ends : window->last;
+    return f->level == 3 || f->job.options->sync_batchnorm ? window->ends : window->last;
 }
 
 static light_status before_backward(light_strategy *self, light_step *s, const light_window *window)

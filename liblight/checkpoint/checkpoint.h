@@ -12,7 +12,6 @@
 #ifndef LIGHT_CHECKPOINT_CHECKPOINT_H
 #define LIGHT_CHECKPOINT_CHECKPOINT_H
 
-#include "nn/parameter.h"
 #include "tensor/tensor.h"
 
 #include <light/checkpoint.h>

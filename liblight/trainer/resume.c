@@ -230,12 +230,6 @@ static light_status list_gradients(const light_trainer *t, light_checkpoint_list
     return LIGHT_OK;
 }
 
-/* All ranks write a checkpoint of a run; after it rank 0 has everything. */
-static const light_checkpoint_group *writers(const light_trainer *t)
-{
-    return t->attached && t->strategy->size > 1 ? &t->strategy->checkpoint_group : NULL;
-}
-
 static light_status build_list(light_trainer *t, light_checkpoint_list *list, bool weights_only)
 {
     LIGHT_TRY(light_checkpoint_list_add_module(list, t->module, "model"));
@@ -266,6 +260,12 @@ static void checkpoint_written(void *user, const light_checkpoint_result *result
     for (int i = 0; i < t->n_callbacks; i++)
         if (t->callbacks[i].callback == callback && t->callbacks[i].hooks.on_checkpoint_written)
             t->callbacks[i].hooks.on_checkpoint_written(callback, t, result->path, result->status);
+}
+
+/* All ranks write a checkpoint of a run; after it rank 0 has everything. */
+static const light_checkpoint_group *writers(const light_trainer *t)
+{
+    return t->attached && t->strategy->size > 1 ? &t->strategy->checkpoint_group : NULL;
 }
 
 light_status light_save_now(light_trainer *t, const light_save_request *request, light_resume_point point)

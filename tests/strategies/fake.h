@@ -212,7 +212,7 @@ typedef struct fake_strategy {
     light_strategy base;
     light_communicator host;
     light_module *module;
-    light_sharing sharing;
+    light_sharing sharing;      /* every rank has everything */
     float *gradients[FAKE_RUN]; /* of each micro-batch of this rank in the window */
     int n;
     int64_t boundaries, evaluations;
@@ -292,9 +292,9 @@ static light_status fake_attach(light_strategy *self, light_module *module, ligh
 {
     fake_strategy *f = (fake_strategy *)self;
     (void)s;
+    f->module = module;
     f->sharing = (light_sharing){.copies = self->size, .copy = self->rank, .first = self->rank == 0};
     module->flat->sharing = &f->sharing;
-    f->module = module;
     for (int i = 0; i < FAKE_RUN; i++)
         f->gradients[i] = light_calloc((size_t)fake_count(module), sizeof(float));
     return LIGHT_OK;

@@ -5,6 +5,8 @@
 
 #include "strategies/communicators.h"
 
+#include <float.h>
+
 typedef struct noisy {
     light_module base;
     light_linear layer, head;
@@ -132,6 +134,89 @@ static void ranks_that_differ_say_so_before_they_train(void **state)
     assert_int_equal(o.steps, 0);
 }
 
+/* ---- batch norm over the ranks, with the strategies that ship ------------------------ */
+
+typedef struct normed {
+    light_module base;
+    light_linear layer;
+    light_batch_norm norm;
+    light_linear head;
+} normed;
+
+static light_status normed_init(light_module *self)
+{
+    normed *m = (normed *)self;
+    LIGHT_TRY(light_linear_init(&m->layer, self, "layer", .in_features = LAB_FEATURES, .out_features = 6));
+    LIGHT_TRY(light_batch_norm_init(&m->norm, self, "norm", .features = 6));
+    return light_linear_init(&m->head, self, "head", .in_features = 6, .out_features = LAB_CLASSES);
+}
+
+static light_tensor *normed_forward(light_module *self, light_step *s, light_tensor *x)
+{
+    normed *m = (normed *)self;
+    x = light_relu(s, light_forward(s, &m->norm.base, light_forward(s, &m->layer.base, x)));
+    return light_forward(s, &m->head.base, x);
+}
+
+static light_status normed_optimizers(light_module *self, light_optimizers *out)
+{
+    return light_optimizers_add(out, light_sgd(light_parameters(self), .lr = 0.05), NULL);
+}
+
+static const light_module_vtable normed_vtable = {
+    LIGHT_MODULE(normed),
+    .init = normed_init,
+    .forward = normed_forward,
+    .training_step = noisy_training_step,
+    .configure_optimizers = normed_optimizers,
+};
+
+/* 22 batches in windows of 3 for each rank, so that ranks end the last one in different turns. strategy NULL: the fake. */
+static void train_normed(const char *strategy, float *to)
+{
+    light_trainer_options options = {.max_epochs = 2,
+                                     .accumulate_grad_batches = 3,
+                                     .strategy = strategy,
+                                     .sync_batchnorm = true,
+                                     .default_root_dir = folder,
+                                     .enable_progress_bar = LIGHT_OFF,
+                                     .enable_model_summary = LIGHT_OFF,
+                                     .enable_learning_curve = LIGHT_OFF,
+                                     .enable_checkpointing = LIGHT_OFF};
+    light_trainer *t = light_trainer_new_with(&options);
+    if (!t) fail_msg("%s", light_error_message());
+    if (!strategy) t->strategy_table = &fake_vtable;
+    lab l = lab_new(&normed_vtable, t);
+    l.data->batch_size = 3;
+    l.data->shuffle = true;
+    assert_ok(lab_fit(&l));
+    for (light_parameter *p = light_next_parameter(l.module, NULL); p;
+         p = light_next_parameter(l.module, p)) {
+        if (p->is_buffer && p->tensor->dtype != LIGHT_F32) continue;
+        assert_ok(light_tensor_read(p->tensor, LIGHT_F32, to, (size_t)p->tensor->numel * sizeof *to));
+        to += p->tensor->numel;
+    }
+    lab_free(&l);
+}
+
+static void all_strategies_sync_batch_norm_alike(void **state)
+{
+    static const char *const strategies[] = {"ddp", "zero1", "zero2", "zero3"};
+    float expected[512] = {0};
+    (void)state;
+    as_job();
+    if (host->size == 1) return;
+    train_normed(NULL, expected);
+    for (size_t i = 0; i < sizeof strategies / sizeof *strategies; i++) {
+        float weights[512] = {0};
+        train_normed(strategies[i], weights);
+        for (int k = 0; k < 512; k++) /* 16 steps, values below 10 */
+            if (fabsf(weights[k] - expected[k]) > 16 * 16 * FLT_EPSILON * fmaxf(1, fabsf(expected[k])))
+                fail_msg("%s: weight %d is %.9g, not %.9g", strategies[i], k, (double)weights[k],
+                         (double)expected[k]);
+    }
+}
+
 /* All processes of the launcher have the same folder. */
 static int begin(void **state)
 {
@@ -155,6 +240,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_trains_to_the_bits_of_one_process),
+        cmocka_unit_test(all_strategies_sync_batch_norm_alike),
         cmocka_unit_test(ranks_that_differ_say_so_before_they_train),
     };
     return cmocka_run_group_tests(tests, begin, end);
