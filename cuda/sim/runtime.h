@@ -89,6 +89,9 @@ enum { SHARED_LIMIT = 227 << 10, SHARED_UNASKED = 48 << 10 }; /* as on an H100 *
 extern std::recursive_mutex mutex;
 using lock = std::lock_guard<std::recursive_mutex>;
 
+/* The error of a call that a thread may not make while it captures a stream: asking for memory, giving it back. */
+cudaError_t unless_capturing(const char *doing);
+
 /* What tests count. */
 struct counts {
     uint64_t launches, synchronizations, allocations;

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <deque>
 #include <memory>
+#include <set>
+#include <thread>
 #include <unistd.h>
 #include <vector>
 
@@ -383,12 +385,22 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 
 /* ---- graphs ------------------------------------------------------------------------------ */
 
+/* The threads that capture streams. Not thread_local, which is shared memory here (shared.h). */
+static std::multiset<std::thread::id> capturing;
+
+cudaError_t sim::unless_capturing(const char *doing)
+{
+    if (!capturing.count(std::this_thread::get_id())) return cudaSuccess;
+    return fail(cudaErrorStreamCaptureUnsupported, "%s while a stream is being captured", doing);
+}
+
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
 {
     sim::lock held(sim::mutex);
     if (cudaError_t error = sim::check_stream(stream)) return error;
     if (stream->capture) return sim::fail(cudaErrorIllegalState, "the stream is being captured already");
     stream->capture = new sim_graph;
+    capturing.insert(std::this_thread::get_id());
     return cudaSuccess;
 }
 
@@ -398,6 +410,9 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     *graph = nullptr;
     if (cudaError_t error = sim::check_stream(stream)) return error;
     if (!stream->capture) return sim::fail(cudaErrorIllegalState, "the stream is not being captured");
+    auto me = capturing.find(std::this_thread::get_id());
+    if (me == capturing.end()) return sim::fail(cudaErrorIllegalState, "another thread captures the stream");
+    capturing.erase(me);
     *graph = stream->capture;
     stream->capture = nullptr;
     return cudaSuccess;

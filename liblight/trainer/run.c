@@ -101,6 +101,7 @@ static light_status build(light_trainer *t)
     light_set_default_device(device);
     light_set_default_dtype(dtype);
     LIGHT_TRY(status);
+    LIGHT_TRY(light_module_to(t->module, t->device)); /* one that was built before */
     LIGHT_TRY(light_flat_lower(t->module->flat, t->precision->lower));
     light_graphs_free(t);
     light_step_free(t->step);
