@@ -615,11 +615,10 @@ static light_status attach(light_strategy *self, light_module *module, light_ste
     return make_units(f);
 }
 
-/* Is it time to reduce what has come together in the window? Where a pass asks other ranks for something (values with
- * zero3, sync_batchnorm), all ranks do it in the same turn. */
+/* Is the window's sum complete with this turn? Where all ranks reduce in the same turns, that is the last one of all. */
 static bool is_last(const fsdp *f, const light_window *window)
 {
-    return f->level == 3 || f->job.options->sync_batchnorm ? window->ends : window->last;
+    return f->each || f->level == 3 ? window->ends : window->last;
 }
 
 static light_status before_backward(light_strategy *self, light_step *s, const light_window *window)
