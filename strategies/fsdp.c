@@ -615,10 +615,12 @@ static light_status attach(light_strategy *self, light_module *module, light_ste
     return make_units(f);
 }
 
-/* Is the window's sum complete with this turn? Where all ranks reduce in the same turns, that is the last one of all. */
+/* Is the window's sum complete with this turn? Where ranks need each other in every turn (reductions, values with zero3,
+ * sync_batchnorm), that is the last one of all. */
 static bool is_last(const fsdp *f, const light_window *window)
 {
-    return f->each || f->level == 3 ? window->ends : window->last;
+    bool together = f->each || f->level == 3 || f->job.options->sync_batchnorm;
+    return together ? window->ends : window->last;
 }
 
 static light_status before_backward(light_strategy *self, light_step *s, const light_window *window)
