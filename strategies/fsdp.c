@@ -666,7 +666,7 @@ static light_status after_backward(light_strategy *self, light_step *s, const li
     LIGHT_TRY(finish_gathers(f));
     LIGHT_TRY(reduce_complete(f, s, true));
     f->reducing = false;
-    LIGHT_TRY(light_settle_unused(&f->job, window, backward));
+    LIGHT_TRY(light_settle_unused(&f->job, window, backward, !f->each || window->first, last));
     for (int i = f->n - 1; i >= 0; i--)
         if (f->units[i].reduced) LIGHT_TRY(finish_reduction(f, s, &f->units[i]));
     if (!last && f->each) /* the next batch's gradients arrive anew */
