@@ -3,6 +3,7 @@
 #include "checkpoint/folder.h"
 
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/fence.h"
 #include "checkpoint/io.h"
 #include "checkpoint/manifest.h"
 
@@ -168,6 +169,7 @@ light_status light_temporary_folder_publish(light_temporary_folder *folder, cons
     LIGHT_TRY(light_folder_check_replaceable(path));
     LIGHT_TRY(light_file_sync(folder->path));
     if (group && group->may_publish) LIGHT_TRY(group->may_publish(group->user));
+    LIGHT_TRY(light_fence_check());
     if (lstat(path, &about) != 0 || is_empty(path)) {
         LIGHT_TRY(light_io_rename(folder->path, path));
         light_status status = sync_parent(path);
@@ -193,6 +195,7 @@ light_status light_checkpoint_remove(const char *path)
     if (lstat(path, &about) != 0) return light_io_fail("remove", path);
     if (!S_ISDIR(about.st_mode) || !light_folder_is_checkpoint(path))
         return light_fail(LIGHT_ERR_ARGUMENT, "%s is no checkpoint; it is left alone", path);
+    LIGHT_TRY(light_fence_check());
     LIGHT_TRY(light_run_new(run));
     char *doomed = light_format("%s" MARK "%s.0", path, run);
     if (!doomed) return LIGHT_ERR_MEMORY;

@@ -343,6 +343,13 @@ static light_status step_run(const light_optimizer *optimizer, light_optimizer_g
                               .in = {&run->grad, factor, optimizer->scaling},
                               .out = {&run->value},
                               .attrs = &attrs};
+    if (run->value.storage->device != optimizer->device)
+        return light_fail(
+            LIGHT_ERR_STATE,
+            "%s: %s has been moved to %s, but the optimizer's state is on %s; make the optimizer after "
+            "light_module_to",
+            optimizer->class->name, entries->parameter->path, run->value.storage->device->name,
+            optimizer->device->name);
     attrs.step = entries->steps + 1;
     for (int k = 0; k < LIGHT_OPTIMIZER_MAX_STATES; k++)
         if (group->states[k]) args.out[1 + k] = &run->state[k];

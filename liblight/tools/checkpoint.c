@@ -310,7 +310,7 @@ static const struct command {
 int main(int argc, char **argv)
 {
     const char *wanted = argc > 1 ? argv[1] : "";
-    if (!strcmp(wanted, "--help") || !strcmp(wanted, "-h")) {
+    if (!strcmp(wanted, "--help") || !strcmp(wanted, "-h") || (argc == 3 && !strcmp(argv[2], "--help"))) {
         fputs(usage, stdout);
         return DONE;
     }

@@ -101,6 +101,7 @@ static light_status build(light_trainer *t)
     light_set_default_device(device);
     light_set_default_dtype(dtype);
     LIGHT_TRY(status);
+    LIGHT_TRY(light_module_to(t->module, t->device)); /* one that was built before */
     LIGHT_TRY(light_flat_lower(t->module->flat, t->precision->lower));
     light_graphs_free(t);
     light_step_free(t->step);
@@ -351,7 +352,9 @@ static light_status open_checkpoint(light_trainer *t, const light_run_options *o
     LIGHT_TRY(light_follow_first(t, status, &path));
     if (!path) return LIGHT_OK;
     t->ckpt_path = path;
-    LIGHT_TRY(light_checkpoint_open(path, checkpoint));
+    /* Of several ranks each reads, and checks, what it needs. */
+    LIGHT_TRY(light_trainer_world_size(t) > 1 ? light_checkpoint_open_lazily(path, checkpoint)
+                                              : light_checkpoint_open(path, checkpoint));
     light_message(LIGHT_MESSAGE_INFO, "checkpoint: %s", path);
     return LIGHT_OK;
 }
@@ -367,21 +370,22 @@ static void finalize_loggers(light_trainer *t, light_status status)
 }
 
 /* Everything that a failed run leaves is put in order; the error's text stays. */
-static void on_failure(light_trainer *t, light_status status)
+static light_status on_failure(light_trainer *t, light_status status)
 {
     char text[sizeof t->failure_text];
     strncpy(text, light_error_message(), sizeof text - 1);
     text[sizeof text - 1] = '\0';
     t->moment = LIGHT_LOG_FORBIDDEN;
     /* Ranks are at rest together, and fail alone: then the others are told before anything else. */
-    if (t->strategy && !t->at_rest && !t->signalled) t->strategy->vtable->fail(t->strategy, status, text);
+    bool alone = !t->strategy || t->at_rest || t->signalled;
+    if (!alone && !t->strategy->vtable->fail(t->strategy, status, text)) status = LIGHT_ERR_PEER;
     light_call_on_exception(t, status);
     if (t->at_rest && t->run_stage == LIGHT_STAGE_FIT && t->batch_current.processed > 0)
         light_save_point(t, t->rest_point);
     for (int i = 0; i < t->n_saves; i++) light_free(t->saves[i].path);
     t->n_saves = 0;
     light_poll_saves(t, true);
-    light_fail(status, "%s", text);
+    return light_fail(status, "%s", text);
 }
 
 /* Whether who sent a signal may start the program again and lose nothing by it. In a job others may have got it. */
@@ -405,7 +409,7 @@ static light_status run_inside(light_trainer *t, const light_run_options *option
     bool begun = status == LIGHT_OK;
     light_checkpoint_close(checkpoint);
     if (status == LIGHT_OK) status = run_stage(t, options);
-    if (status != LIGHT_OK) on_failure(t, status);
+    if (status != LIGHT_OK) status = on_failure(t, status);
     if (!begun) light_run_folder_drop(t);
     return status;
 }
@@ -455,6 +459,7 @@ light_status light_trainer_run(light_trainer *t, light_stage stage, light_module
     light_loader_free(t->eval_loader);
     t->train_loader = t->eval_loader = NULL;
     if (t->set_up) light_call_teardown(t);
+    light_run_folder_leave(t);
     leave_strategy(t, status);
     t->running = false;
     return status;

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/string.h"
+#include "base/world.h"
 
 #include <light/message.h>
 
@@ -94,15 +95,23 @@ static char *run_of_checkpoint(const char *path)
     return run;
 }
 
+/* Fit writes there; of a job the first process does. */
+static light_status take_folder(light_trainer *t)
+{
+    if (t->run_stage != LIGHT_STAGE_FIT || light_world_get()->rank > 0) return LIGHT_OK;
+    return light_fence_take(&t->fence, t->log_dir);
+}
+
 static light_status open_folder(light_trainer *t, const char *resumed_from)
 {
-    if (resumed_from && (t->log_dir = run_of_checkpoint(resumed_from))) return LIGHT_OK;
+    if (resumed_from && (t->log_dir = run_of_checkpoint(resumed_from))) return take_folder(t);
     if (t->run_stage != LIGHT_STAGE_FIT || t->options.barebones || t->options.fast_dev_run) return LIGHT_OK;
     char *folder = runs_folder(t);
     if (!folder) return LIGHT_ERR_MEMORY;
     light_status status = make_version(folder, &t->log_dir);
     light_free(folder);
     t->new_folder = status == LIGHT_OK;
+    if (status == LIGHT_OK) status = take_folder(t);
     if (status != LIGHT_OK || !t->config) return status;
     char *path = light_path_join(t->log_dir, "config.yaml");
     if (!path) return LIGHT_ERR_MEMORY;
@@ -113,6 +122,7 @@ static light_status open_folder(light_trainer *t, const char *resumed_from)
 
 light_status light_run_folder_open(light_trainer *t, const char *resumed_from)
 {
+    light_run_folder_leave(t);
     light_free(t->log_dir);
     t->log_dir = NULL;
     t->new_folder = false;
@@ -120,7 +130,13 @@ light_status light_run_folder_open(light_trainer *t, const char *resumed_from)
     return light_follow_first(t, status, &t->log_dir);
 }
 
-/* Nothing but config.yaml and checkpoints/ in it. */
+void light_run_folder_leave(light_trainer *t)
+{
+    light_fence_release(t->fence);
+    t->fence = NULL;
+}
+
+/* Nothing but config.yaml, LOCK and checkpoints/ in it. */
 static bool is_untouched(const char *folder)
 {
     DIR *dir = opendir(folder);
@@ -128,7 +144,7 @@ static bool is_untouched(const char *folder)
     if (!dir) return false;
     for (struct dirent *e; (e = readdir(dir));)
         if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..") && strcmp(e->d_name, "config.yaml") &&
-            strcmp(e->d_name, "checkpoints"))
+            strcmp(e->d_name, LIGHT_FENCE_NAME) && strcmp(e->d_name, "checkpoints"))
             untouched = false;
     closedir(dir);
     return untouched;
@@ -139,8 +155,11 @@ void light_run_folder_drop(light_trainer *t)
     if (!t->new_folder || !t->log_dir || !is_untouched(t->log_dir)) return;
     char *checkpoints = light_path_join(t->log_dir, "checkpoints");
     char *config = light_path_join(t->log_dir, "config.yaml");
-    if (checkpoints && config && (rmdir(checkpoints) == 0 || errno == ENOENT)) { /* only when it is empty */
+    char *fence = light_path_join(t->log_dir, LIGHT_FENCE_NAME);
+    if (checkpoints && config && fence &&
+        (rmdir(checkpoints) == 0 || errno == ENOENT)) { /* only when it is empty */
         remove(config);
+        remove(fence);
         rmdir(t->log_dir);
         light_free(t->log_dir);
         t->log_dir = NULL;
@@ -148,6 +167,7 @@ void light_run_folder_drop(light_trainer *t)
     }
     light_free(checkpoints);
     light_free(config);
+    light_free(fence);
 }
 
 /* ---- finding checkpoints ------------------------------------------------ */
@@ -219,9 +239,33 @@ static light_status search_everywhere(light_trainer *t, const char *wanted, char
     return *path ? LIGHT_OK : search_versions(t, wanted, path);
 }
 
+/* The newest checkpoint of the folder that this job has made before it was started again. */
+static light_status search_own(light_trainer *t, char **path)
+{
+    long *versions;
+    size_t n;
+    char *folder = runs_folder(t);
+    if (!folder) return LIGHT_ERR_MEMORY;
+    light_status status = list_versions(folder, &versions, &n);
+    while (status == LIGHT_OK && !*path && n-- > 0) {
+        char *run = light_format("%s/version_%ld", folder, versions[n]);
+        char *checkpoints = run ? light_path_join(run, "checkpoints") : NULL;
+        if (!checkpoints) status = LIGHT_ERR_MEMORY;
+        if (checkpoints && light_fence_is_ours(run)) *path = search_folder(checkpoints, "last");
+        light_free(checkpoints);
+        light_free(run);
+    }
+    light_free(versions);
+    light_free(folder);
+    return status;
+}
+
 light_status light_find_checkpoint(light_trainer *t, const char *wanted, char **path)
 {
     *path = NULL;
+    /* A job that is started again goes on where it was, whatever it began from. */
+    if (t->run_stage == LIGHT_STAGE_FIT && light_fence_is_restart()) LIGHT_TRY(search_own(t, path));
+    if (*path) return LIGHT_OK;
     if (!wanted || !*wanted) return LIGHT_OK;
     bool if_any = !strcmp(wanted, "last-if-any"),
          by_name = if_any || !strcmp(wanted, "last") || !strcmp(wanted, "best");

@@ -42,8 +42,9 @@ typedef struct light_strategy_vtable {
     light_status (*device)(const light_trainer_options *options, light_device **device);
     /* Opens communicators and control channel. All ranks call it, or end. */
     light_status (*open)(const light_trainer_options *options, light_device *device, light_strategy **out);
-    /* This process has failed: the others are told, and end too. */
-    void (*fail)(light_strategy *self, light_status status, const char *text);
+    /* This process has failed: the others are told, and end too. False: the failure has been printed by whoever does that
+     * for the job. */
+    bool (*fail)(light_strategy *self, light_status status, const char *text);
     /* Between two steps, numbered by `boundary`, rising, alike on all ranks: `signal` asked this process to stop (0: none
      * did). *stop becomes true on all ranks at the same boundary. */
     light_status (*boundary)(light_strategy *self, int64_t boundary, int signal, bool *stop);

@@ -24,6 +24,7 @@
 #include "base/exact.h"
 #include "base/world.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/fence.h"
 #include "data/datamodule.h"
 #include "data/loader.h"
 #include "optim/optimizer.h"
@@ -187,6 +188,7 @@ struct light_trainer {
     bool *saved_modes;    /* train flags of all modules while evaluation runs */
     char *log_dir;
     bool new_folder;      /* log_dir was made by this run */
+    light_fence *fence;   /* of log_dir, while fit writes there */
     char *ckpt_path;      /* the checkpoint in use, or NULL */
     light_status failure; /* by light_trainer_fail; its text: */
     char failure_text[1024];
@@ -387,6 +389,8 @@ light_status light_poll_saves(light_trainer *t, bool wait);
 light_status light_run_folder_open(light_trainer *t, const char *resumed_from);
 /* A run that could not begin leaves no folder behind. */
 void light_run_folder_drop(light_trainer *t);
+/* This run writes there no more. */
+void light_run_folder_leave(light_trainer *t);
 /* The path that "last", "best" or a path means, to be freed; *path NULL for "last-if-any" when there is none. */
 light_status light_find_checkpoint(light_trainer *t, const char *wanted, char **path);
 

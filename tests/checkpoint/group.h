@@ -145,7 +145,7 @@ static struct {
                              {"optimizer/0/state/weight/exp_avg", {2, {3, 7001}}},
                              {"model/scalar", {0, {0}}},
                              {"model/empty", {2, {0, 3}}}};
-#define MOST_ELEMENTS (3 * 7001)
+#define MOST_ELEMENTS (3 * 200001)
 
 static float shared_value(int tensor, int mark, int64_t i)
 {
@@ -168,7 +168,7 @@ static int64_t cut_of(int64_t n, int rank, int size, int way)
 }
 
 typedef struct shared_part {
-    float values[TENSORS][MOST_ELEMENTS];
+    float *values[TENSORS];
     light_tensor *tensors[TENSORS];
     light_checkpoint_list list;
 } shared_part;
@@ -176,7 +176,10 @@ typedef struct shared_part {
 __attribute__((unused)) static void free_part(shared_part *part)
 {
     if (!part) return;
-    for (int t = 0; t < TENSORS; t++) light_tensor_free(part->tensors[t]);
+    for (int t = 0; t < TENSORS; t++) {
+        light_tensor_free(part->tensors[t]);
+        light_free(part->values[t]);
+    }
     light_checkpoint_list_free(&part->list);
     light_free(part);
 }
@@ -186,6 +189,8 @@ static light_status fill_part(shared_part *part, int rank, int size, int way, in
     for (int t = 0; t < TENSORS; t++) {
         int64_t n = light_shape_numel(shared_tensors[t].shape);
         int64_t begin = cut_of(n, rank, size, way), end = cut_of(n, rank + 1, size, way);
+        part->values[t] = light_alloc((size_t)(end - begin) * sizeof(float));
+        if (!part->values[t]) return LIGHT_ERR_MEMORY;
         for (int64_t i = begin; i < end; i++) part->values[t][i - begin] = shared_value(t, mark, i);
         LIGHT_TRY(light_tensor_wrap(&part->tensors[t], LIGHT_SHAPE(end - begin), LIGHT_F32, part->values[t]));
         LIGHT_TRY(light_checkpoint_list_add_part(&part->list, shared_tensors[t].name, part->tensors[t],

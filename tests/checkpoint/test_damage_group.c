@@ -155,10 +155,18 @@ static int small_tensors(void **unused)
     return 0;
 }
 
-static int large_tensors(void **unused)
+static int usual_tensors(void **unused)
 {
     (void)unused;
     shared_tensors[MOMENT].shape = LIGHT_SHAPE(3, 7001);
+    return 0;
+}
+
+/* Large enough for chunks of several pieces. */
+static int large_tensors(void **unused)
+{
+    (void)unused;
+    shared_tensors[MOMENT].shape = LIGHT_SHAPE(3, 200001);
     return 0;
 }
 
@@ -250,9 +258,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(missing_and_swapped_files),
         cmocka_unit_test(shards_in_each_others_place),
         cmocka_unit_test(other_numbers_of_writers),
-        cmocka_unit_test_setup_teardown(one_bit_in_every_byte, small_tensors, large_tensors),
-        cmocka_unit_test_setup_teardown(every_length, small_tensors, large_tensors),
-        cmocka_unit_test(random_bits),
+        cmocka_unit_test_setup_teardown(one_bit_in_every_byte, small_tensors, usual_tensors),
+        cmocka_unit_test_setup_teardown(every_length, small_tensors, usual_tensors),
+        cmocka_unit_test_setup_teardown(random_bits, large_tensors, usual_tensors),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, make_quick_folder, remove_folder);

@@ -93,10 +93,9 @@ static void no_space_at_any_call_of_any_rank(void **unused)
         char who[32];
         int failures = 0;
         snprintf(who, sizeof who, "rank %d: ", bad);
+        save_shared(at("nth/last"), 1, 0, 1);
         for (int64_t n = 1; n < 80; n++) {
             report reports[SIZE];
-            assert_ok(light_remove_tree(at("nth")));
-            save_shared(at("nth/last"), 1, 0, 1);
             save_with_failure(reports, SIZE, bad, DISK, n);
             bool good = reports[bad].status == LIGHT_OK;
             for (int rank = 0; rank < SIZE; rank++) {
@@ -126,10 +125,11 @@ static void no_memory_at_any_rank(void **unused)
     (void)unused;
     enum { SIZE = 2 };
     for (int bad = 0; bad < SIZE; bad++) {
+        assert_ok(light_remove_tree(
+            at("nth"))); /* of the save before, the removal of the old one may have failed */
+        save_shared(at("nth/last"), 1, 0, 1);
         for (int64_t n = 1;; n++) {
             report reports[SIZE];
-            assert_ok(light_remove_tree(at("nth")));
-            save_shared(at("nth/last"), 1, 0, 1);
             save_with_failure(reports, SIZE, bad, MEMORY, n);
             int mark = shared_mark(at("nth/last"), 1, 0);
             if (mark != (reports[0].status == LIGHT_OK ? 2 : 1))

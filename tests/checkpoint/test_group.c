@@ -165,6 +165,7 @@ static void spoil_list(light_checkpoint_list *list, light_tensor *t)
 
 typedef struct direct_run {
     socket_group *group;
+    const char *path;
     light_checkpoint_list *list;
     light_status status;
     char message[2048];
@@ -175,10 +176,9 @@ static void *save_list(void *argument)
     direct_run *run = argument;
     light_checkpoint_writer *writer;
     if (light_checkpoint_writer_new(&writer) != LIGHT_OK) abort();
-    run->status = light_checkpoint_save(writer, &(light_checkpoint_request){.path = at("spoilt/last"),
-                                                                            .group = &run->group->base,
-                                                                            .tensors = run->list,
-                                                                            .background = true});
+    run->status = light_checkpoint_save(
+        writer, &(light_checkpoint_request){
+                    .path = run->path, .group = &run->group->base, .tensors = run->list, .background = true});
     if (run->status == LIGHT_OK) run->status = light_checkpoint_wait(writer);
     snprintf(run->message, sizeof run->message, "%s", light_error_message());
     light_checkpoint_writer_free(writer);
@@ -190,6 +190,7 @@ static void bad_request_of_one_rank(void **unused)
     (void)unused;
     float value = 1;
     light_tensor *t;
+    const char *path = at("spoilt/last");
     light_message_set_level(LIGHT_MESSAGE_OFF);
     assert_ok(light_make_directories(at("spoilt")));
     assert_ok(light_tensor_wrap(&t, LIGHT_SHAPE(1), LIGHT_F32, &value));
@@ -202,7 +203,7 @@ static void bad_request_of_one_rank(void **unused)
         make_groups(groups, 3);
         spoil_list(&lists[bad], t);
         for (int rank = 0; rank < 3; rank++) {
-            runs[rank] = (direct_run){.group = &groups[rank], .list = &lists[rank]};
+            runs[rank] = (direct_run){.group = &groups[rank], .path = path, .list = &lists[rank]};
             assert_int_equal(pthread_create(&threads[rank], NULL, save_list, &runs[rank]), 0);
         }
         for (int rank = 0; rank < 3; rank++) assert_int_equal(pthread_join(threads[rank], NULL), 0);

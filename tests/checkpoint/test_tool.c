@@ -42,6 +42,7 @@ static void wrong_usage(void **unused)
 {
     (void)unused;
     assert_tool(0, "--help", "usage: light-checkpoint COMMAND", "exit codes");
+    assert_tool(0, "diff --help", "usage: light-checkpoint COMMAND");
     assert_tool(2, "", "usage: light-checkpoint COMMAND");
     assert_tool(2, "lst runs", "there is no command 'lst': it is list, verify, diff or merge");
     assert_tool(2, "list", "it is list PATH");

@@ -256,10 +256,11 @@ static light_status fake_open(const light_trainer_options *options, light_device
     return LIGHT_OK;
 }
 
-static void fake_fail(light_strategy *self, light_status status, const char *text)
+static bool fake_fail(light_strategy *self, light_status status, const char *text)
 {
     (void)self, (void)status, (void)text;
     if (fake) fake->failures++;
+    return true;
 }
 
 /* Stops at the boundary that the test has set for any rank. */

@@ -1,162 +1,195 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A program like a user's, for the scripts beside this file: a small network whose training needs everything that several
- * processes must agree on (dropout, clipping, a schedule, shuffling, a last batch and a last window that are short, tied
- * and frozen parameters), on data made up in memory. Command line as for all programs. */
-#include <light/light.h>
+/* A program like one that trains, for tests of whole jobs: steps of an all_reduce, a "checkpoint" now and then, stops by
+ * signals, and faults at a given rank and step.
+ *
+ *     worker FOLDER [--devices N] [--max_restarts N] [--timeout SECONDS] [--steps N] [--pause MS]
+ *            [--fault RANK STEP die|stop|hang|fail|crash] [--attempts N: faults in the first N attempts only, default 1] */
+#include "strategies/communicators.h"
+#include "strategies/launch.h"
 
+#include "base/exit.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/string.h"
+#include "base/time.h"
+#include "base/world.h"
+#include "checkpoint/fence.h"
+
+#include <light/message.h>
+
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
-enum { FEATURES = 24, CLASSES = 5, HIDDEN = 37 };
+enum { FLOATS = 1 << 16, STEPS_PER_SAVE = 5 };
 
-/* ---- data ----------------------------------------------------------------- */
+typedef struct worker {
+    light_trainer_options options;
+    const char *folder, *fault;
+    int64_t steps, pause, fault_step, fault_attempts;
+    int fault_rank;
+    light_communicator *group;
+    light_control *control;
+    light_fence *fence;
+    int64_t step;
+} worker;
 
-typedef struct numbers {
-    light_datamodule base;
-    int64_t samples, batch_size;
-    float *x;
-    int64_t *y;
-    light_dataset *train, *val;
-} numbers;
+static volatile sig_atomic_t asked;
 
-static const light_option numbers_options[] = {
-    LIGHT_OPTION(numbers, samples, 203, "samples to train on"),
-    LIGHT_OPTION(numbers, batch_size, 4, "samples in a batch"),
-    LIGHT_OPTIONS_END,
-};
-
-static light_status numbers_setup(light_datamodule *base, light_stage stage)
+static void note(int signal_number)
 {
-    numbers *d = (numbers *)base;
-    const light_field fields[] = {{"x", LIGHT_F32, LIGHT_SHAPE(FEATURES)}, {"y", LIGHT_I64, LIGHT_SCALAR}};
-    uint32_t random = 12345;
-    (void)stage;
-    if (d->x) return LIGHT_OK;
-    d->x = malloc((size_t)d->samples * FEATURES * sizeof *d->x);
-    d->y = malloc((size_t)d->samples * sizeof *d->y);
-    if (!d->x || !d->y) return light_fail(LIGHT_ERR_MEMORY, "numbers: out of memory");
-    for (int64_t i = 0; i < d->samples; i++) {
-        d->y[i] = i % CLASSES;
-        for (int j = 0; j < FEATURES; j++) {
-            random = random * 1664525u + 1013904223u;
-            d->x[i * FEATURES + j] =
-                (float)(random >> 8) / (float)(1 << 24) - 0.5f + (j % CLASSES == d->y[i]);
+    asked = signal_number;
+}
+
+/* ---- the command line -------------------------------------------------------------------- */
+
+static bool is_option(char **argv, int i, const char *name)
+{
+    return !strcmp(argv[i], name);
+}
+
+static bool read_options(worker *w, int argc, char **argv)
+{
+    if (argc < 2) return false;
+    w->folder = argv[1];
+    for (int i = 2; i < argc; i += 2) {
+        const char *value = argv[i + 1];
+        if (i + 1 >= argc) return false;
+        if (is_option(argv, i, "--devices")) {
+            w->options.devices = value;
+        } else if (is_option(argv, i, "--max_restarts")) {
+            w->options.max_restarts = atoi(value);
+        } else if (is_option(argv, i, "--timeout")) {
+            w->options.collective_timeout = atof(value);
+        } else if (is_option(argv, i, "--steps")) {
+            w->steps = atoi(value);
+        } else if (is_option(argv, i, "--pause")) {
+            w->pause = atoi(value);
+        } else if (is_option(argv, i, "--attempts")) {
+            w->fault_attempts = atoi(value);
+        } else if (is_option(argv, i, "--fault") && i + 3 < argc) {
+            w->fault_rank = atoi(value);
+            w->fault_step = atoi(argv[i + 2]);
+            w->fault = argv[i + 3];
+            i += 2;
+        } else {
+            return false;
         }
     }
-    const void *const arrays[] = {d->x, d->y};
-    LIGHT_TRY(light_memory_dataset_open(&d->train, fields, 2, d->samples, arrays));
-    return light_memory_dataset_open(&d->val, fields, 2, d->samples / 3, arrays);
+    return true;
 }
 
-static light_loader *numbers_train(light_datamodule *base)
+/* ---- the checkpoint: a file with the number of a step --------------------------------------- */
+
+static light_status save(worker *w)
 {
-    numbers *d = (numbers *)base;
-    return light_loader_new(d->train, .batch_size = d->batch_size, .shuffle = true);
+    char text[32], *path = light_path_join(w->folder, "step");
+    snprintf(text, sizeof text, "%lld\n", (long long)w->step);
+    light_status status = light_fence_check();
+    if (status == LIGHT_OK) status = light_file_write_atomic(path, text, strlen(text));
+    light_free(path);
+    return status;
 }
 
-static light_loader *numbers_val(light_datamodule *base)
+static light_status restore(worker *w)
 {
-    numbers *d = (numbers *)base;
-    return light_loader_new(d->val, .batch_size = d->batch_size);
+    char *text, *path = light_path_join(w->folder, "step");
+    size_t bytes;
+    if (w->group->rank == 0) LIGHT_TRY(light_fence_take(&w->fence, w->folder));
+    if (light_fence_is_restart() && light_file_read(path, &text, &bytes) == LIGHT_OK) {
+        w->step = atoll(text);
+        light_free(text);
+    }
+    light_free(path);
+    return light_broadcast_bytes(w->group, &w->step, sizeof w->step, 0, "step to go on from");
 }
 
-static void numbers_teardown(light_datamodule *base, light_stage stage)
+/* ---- steps -------------------------------------------------------------------------------------- */
+
+/* The time is noted, so that a script can tell how long the others took to notice. */
+static light_status have_fault(const worker *w)
 {
-    numbers *d = (numbers *)base;
-    (void)stage;
-    light_dataset_free(d->train);
-    light_dataset_free(d->val);
-    free(d->x);
-    free(d->y);
-    d->train = d->val = NULL;
-    d->x = NULL;
-    d->y = NULL;
+    if (!w->fault || w->group->rank != w->fault_rank || w->step != w->fault_step ||
+        light_world_get()->attempt >= w->fault_attempts)
+        return LIGHT_OK;
+    fprintf(stderr, "fault: %s of rank %d at %.3f\n", w->fault, w->group->rank, light_now());
+    if (!strcmp(w->fault, "die")) kill(getpid(), SIGKILL);
+    if (!strcmp(w->fault, "stop")) kill(getpid(), SIGSTOP);
+    if (!strcmp(w->fault, "crash")) raise(SIGSEGV);
+    while (!strcmp(w->fault, "hang")) pause();
+    return light_fail(LIGHT_ERR_IO, "cannot read data.bin: it is not there");
 }
 
-static const light_datamodule_vtable numbers_vtable = {
-    LIGHT_DATAMODULE(numbers),         .options = numbers_options,    .setup = numbers_setup,
-    .train_dataloader = numbers_train, .val_dataloader = numbers_val, .test_dataloader = numbers_val,
-    .teardown = numbers_teardown};
-
-/* ---- network --------------------------------------------------------------- */
-
-typedef struct network {
-    light_module base;
-    light_linear in, middle, again, out;
-    light_layer_norm norm;
-    double dropout, lr;
-    bool leave_out;
-    bool skips; /* the layer `again`, in this batch */
-} network;
-
-static const light_option network_options[] = {
-    LIGHT_OPTION(network, dropout, 0.1, "share of activations dropped"),
-    LIGHT_OPTION(network, lr, 0.01, "learning rate"),
-    LIGHT_OPTION(network, leave_out, false, "odd batches do not use the layer `again`"),
-    LIGHT_OPTIONS_END,
-};
-
-static light_status network_init(light_module *base)
+static light_status run_step(worker *w, float *values)
 {
-    network *n = (network *)base;
-    LIGHT_TRY(light_linear_init(&n->in, base, "in", .in_features = FEATURES, .out_features = HIDDEN));
-    LIGHT_TRY(light_layer_norm_init(&n->norm, base, "norm", .features = HIDDEN));
-    LIGHT_TRY(light_linear_init(&n->middle, base, "middle", .in_features = HIDDEN, .out_features = HIDDEN));
-    LIGHT_TRY(light_linear_init(&n->again, base, "again", .in_features = HIDDEN, .out_features = HIDDEN));
-    LIGHT_TRY(light_linear_init(&n->out, base, "out", .in_features = HIDDEN, .out_features = CLASSES));
-    light_set_requires_grad(n->in.bias, false);
-    return light_tie_parameter(&n->again.base, &n->again.weight, "weight", n->middle.weight);
+    LIGHT_TRY(have_fault(w));
+    if (w->pause) usleep((useconds_t)w->pause * 1000);
+    for (int i = 0; i < FLOATS; i++) values[i] = (float)w->step;
+    LIGHT_TRY(light_communicate(w->group, &(light_collective){.kind = LIGHT_ALL_REDUCE,
+                                                              .in = values,
+                                                              .out = values,
+                                                              .count = FLOATS,
+                                                              .dtype = LIGHT_F32,
+                                                              .what = "gradients"}));
+    w->step++;
+    if (w->group->rank == 0 && w->step % STEPS_PER_SAVE == 0) return save(w);
+    return LIGHT_OK;
 }
 
-static light_tensor *network_forward(light_module *base, light_step *s, light_tensor *x)
+static light_status run_steps(worker *w, float *values)
 {
-    network *n = (network *)base;
-    light_tensor *h = light_relu(s, light_forward(s, &n->in.base, x));
-    h = light_dropout(s, light_forward(s, &n->norm.base, h), n->dropout);
-    h = light_gelu(s, light_forward(s, &n->middle.base, h));
-    if (!n->skips) h = light_gelu(s, light_forward(s, &n->again.base, h));
-    return light_forward(s, &n->out.base, h);
+    bool stop = false;
+    LIGHT_TRY(restore(w));
+    while (w->step < w->steps) {
+        LIGHT_TRY(light_control_boundary(w->control, w->step, asked, &stop));
+        if (!stop) {
+            LIGHT_TRY(run_step(w, values));
+            continue;
+        }
+        if (w->group->rank == 0) LIGHT_TRY(save(w));
+        light_exit_by_signal(SIGUSR1);
+        return light_fail(LIGHT_ERR_INTERRUPTED, "stopped at step %lld", (long long)w->step);
+    }
+    return LIGHT_OK;
 }
 
-static light_tensor *loss_of(light_module *base, light_step *s, const light_batch *batch, const char *name)
+static light_status run(worker *w)
 {
-    light_tensor *logits = light_forward(s, base, batch->fields[0]);
-    light_tensor *loss = light_cross_entropy(s, logits, batch->fields[1]);
-    light_log(s, name, loss, .on_epoch = LIGHT_ON);
-    return loss;
+    float *values = light_calloc(FLOATS, sizeof *values);
+    light_status status = values ? light_mpi_communicator_new(&w->group) : LIGHT_ERR_MEMORY;
+    if (status == LIGHT_OK) status = light_control_open(&w->control, w->group, w->options.collective_timeout);
+    if (status == LIGHT_OK) light_communicator_set_control(w->group, w->control);
+    if (status == LIGHT_OK) status = run_steps(w, values);
+    if (status == LIGHT_OK && w->group->rank == 0)
+        printf("done: step %lld, attempt %d\n", (long long)w->step, light_world_get()->attempt);
+    bool failed = status != LIGHT_OK && status != LIGHT_ERR_INTERRUPTED;
+    if (failed && !light_control_fail(w->control, status, light_error_message())) status = LIGHT_ERR_PEER;
+    if (status != LIGHT_OK && status != LIGHT_ERR_PEER && (failed || light_world_get()->rank == 0))
+        light_message(LIGHT_MESSAGE_ERROR, "%s", light_error_message());
+    light_fence_release(w->fence);
+    light_control_close(w->control);
+    light_communicator_free(w->group);
+    light_free(values);
+    return status;
 }
-
-static light_tensor *network_training_step(light_module *base, light_step *s, const light_batch *batch)
-{
-    network *n = (network *)base;
-    n->skips = n->leave_out && batch->indices[0] % 2;
-    light_tensor *loss = loss_of(base, s, batch, "train_loss");
-    n->skips = false;
-    return loss;
-}
-
-static void network_validation_step(light_module *base, light_step *s, const light_batch *batch)
-{
-    loss_of(base, s, batch, "val_loss");
-}
-
-static light_status network_optimizers(light_module *base, light_optimizers *out)
-{
-    network *n = (network *)base;
-    light_optimizer *adamw = light_adamw(light_parameters(base), .lr = n->lr, .weight_decay = 0.05);
-    return light_optimizers_add(out, adamw, light_cosine_schedule(.warmup_steps = 10));
-}
-
-static const light_module_vtable network_vtable = {LIGHT_MODULE(network),
-                                                   .options = network_options,
-                                                   .init = network_init,
-                                                   .forward = network_forward,
-                                                   .training_step = network_training_step,
-                                                   .validation_step = network_validation_step,
-                                                   .test_step = network_validation_step,
-                                                   .configure_optimizers = network_optimizers};
 
 int main(int argc, char **argv)
 {
-    return light_cli(argc, argv, &network_vtable, &numbers_vtable,
-                     .description = "Trains a small network, for tests of several processes.");
+    worker w = {.options = {.devices = "auto", .collective_timeout = 60, .num_nodes = 1},
+                .steps = 100,
+                .fault_attempts = 1};
+    if (!read_options(&w, argc, argv)) {
+        fprintf(stderr, "worker: the arguments are in the head of worker.c\n");
+        return LIGHT_EXIT_USAGE;
+    }
+    if (light_launch(&w.options) != LIGHT_OK) {
+        light_message(LIGHT_MESSAGE_ERROR, "%s", light_error_message());
+        return LIGHT_EXIT_USAGE;
+    }
+    signal(SIGUSR1, note);
+    signal(SIGTERM, note);
+    signal(SIGINT, note);
+    return light_exit_code(run(&w));
 }

@@ -16,7 +16,7 @@ forbid() {
     test -z "$found" || { printf '%s\n^ %s\n' "$found" "$3"; failed=1; }
 }
 
-forbid '(exit|_exit|_Exit|quick_exit|abort|assert) *\(' 'strategies/(control_exit|launch)\.c' 'the library never ends the program'
+forbid '(exit|_exit|_Exit|quick_exit|abort|assert) *\(' 'strategies/(control_exit|launch(_wait)?)\.c' 'the library never ends the program'
 forbid '(printf|puts|putchar|perror|vprintf) *\(' 'none' 'messages go through base/log'
 forbid 'v?fprintf *\( *(stderr|stdout)|(fputs|fputc|putc|fwrite) *\(.*, *(stderr|stdout) *\)' \
     'liblight/base/log\.c|liblight/config/[a-z_]*\.c|callbacks/[a-z_]*progress[a-z_]*\.c' 'messages go through base/log'

@@ -143,6 +143,11 @@ LIGHT_API void light_module_free(light_module *module); /* with children and par
  * values, each by its own path: adding a layer does not change the others. The trainer does this itself. */
 LIGHT_API light_status light_module_build(light_module *module, uint64_t seed);
 
+/* Moves a built root's parameters and buffers, with their gradients, to `device` (NULL: the default device); what points to
+ * their tensors stays right. All of them move, or after an error none. The trainer does this itself. Not inside a step that
+ * has used them. An optimizer that was made before keeps its state where it was, so its next step is refused. */
+LIGHT_API light_status light_module_to(light_module *module, light_device *device);
+
 /* Makes `child`, a zeroed struct with a light_module first, a child called `name` (NULL: its index in the parent), sets
  * default options and runs its init. What the light_*_init of the shipped modules call. Without a parent it becomes a
  * root, whose init runs in light_module_build. */
