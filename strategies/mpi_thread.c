@@ -17,9 +17,9 @@
 
 enum { MOST_CALLS = 1024, SPINS = 200 };
 static const long SLEEP_NS = 10000;
-static const int64_t BLOCK_BYTES = (int64_t)4 << 20;
 
 size_t light_mpi_piece = (size_t)1 << 30;
+int64_t light_mpi_block = (int64_t)32 << 20; /* ranks wait for each other in each, so there should be few */
 
 /* A call that was handed over. */
 typedef struct job {
@@ -153,7 +153,7 @@ static mpi_transport transport_of(const light_mpi_group *group, light_control *c
 {
     return (mpi_transport){.base = {.rank = group->base.rank,
                                     .size = group->base.size,
-                                    .block_bytes = BLOCK_BYTES,
+                                    .block_bytes = light_mpi_block,
                                     .send = send,
                                     .receive = receive,
                                     .finish = finish,

@@ -44,7 +44,9 @@ light_status light_mpi_exchange(light_mpi_group *group, const light_transfer *tr
 int light_mpi_next_tag(void);
 light_status light_mpi_use_tag(int tag);
 
-/* Bytes of a message at most; longer ones are sent in pieces. Tests make it small. */
+/* Bytes of a message at most, longer ones are sent in pieces; and of a sum that goes through at once. Tests make both
+ * small. */
 extern size_t light_mpi_piece;
+extern int64_t light_mpi_block;
 
 #endif
