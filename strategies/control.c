@@ -21,9 +21,6 @@
 #define OWN_GRACE_SECONDS 5.0
 /* How long others may take to hear of a failure. */
 #define INFORM_SECONDS 1.0
-/* When the first process is lost the others do not see it at the same moment; each stays to be found by those above it,
- * for the first of them to know that it is the first. */
-#define STAY_SECONDS 1.2
 
 /* ---- opening and closing ------------------------------------------------------------ */
 
@@ -102,8 +99,7 @@ static void wait_until_informed(light_control *c)
     for (int r = 1; c->rank == 0 && r < c->size; r++)
         while (!c->peers[r].informed && light_control_wait(c, end - light_now())) continue;
     while (!c->told && light_control_wait(c, end - light_now())) continue;
-    if (c->telling != LIGHT_TELL_IF_HEIR) return;
-    end = light_now() + STAY_SECONDS;
+    end = light_now() + c->stay;
     while (light_control_wait(c, end - light_now())) continue;
 }
 
@@ -168,10 +164,11 @@ void light_control_end_job(light_control *c, light_status status, int code, int 
     atomic_store_explicit(&c->failed, (int)status, memory_order_release);
     pthread_cond_broadcast(&c->changed);
     if (c->rank == 0)
-        light_control_tell_all(c, code == LIGHT_EXIT_PEER ? LIGHT_FRAME_LOST : LIGHT_FRAME_FAIL, 0, text,
-                               strlen(text));
+        light_control_tell_all(c, code == LIGHT_EXIT_PEER ? LIGHT_FRAME_LOST : LIGHT_FRAME_FAIL,
+                               (uint64_t)(1e3 * c->stay), text, strlen(text));
     light_exit_by_peer(code);
-    light_control_exit_in(telling == LIGHT_TELL_BY_CALLER ? OWN_GRACE_SECONDS : GRACE_SECONDS, code);
+    light_control_exit_in(c->stay + (telling == LIGHT_TELL_BY_CALLER ? OWN_GRACE_SECONDS : GRACE_SECONDS),
+                          code);
 }
 
 /* This is the first process, or the first one is to tell the others. */

@@ -106,6 +106,7 @@ struct light_control {
     bool closing, closed;      /* this process has come to the end; all have */
     bool told, ends;           /* nothing is left to be said about the failure; the thread ends */
     int telling;
+    double stay; /* seconds that the process stays in light_control_close after a failure */
     char failure[LIGHT_CONTROL_TEXT];
 };
 
