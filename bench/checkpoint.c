@@ -4,6 +4,8 @@
  * ckpt_save     from asking the Trainer for a checkpoint until it is durable on disk
  * ckpt_blocked  from asking until training goes on
  * ckpt_load     opening (every byte is checked), reading all tensors into live ones, closing
+ * ckpt_load_part  what the second of two processes does: opening lazily, reading (and checking) the second half of each
+ *                 tensor; `bytes` are those halves
  *
  * One real training step makes the optimizer's state; after it training_step skips its batches, so that the times are
  * the checkpoint's alone. */
@@ -26,8 +28,9 @@ typedef struct {
     double asked;         /* when; 0: no checkpoint is under way */
     bool stepped, moving; /* the optimizer's state exists; training went on after asking */
     int round;            /* counts from -warmup */
-    double *save, *blocked, *load;
+    double *save, *blocked, *load, *load_part;
     bench_work work; /* the file's size */
+    bench_work half;
     light_module *model;
     light_tensor *targets[MAX_SHAPES]; /* where the optimizer's tensors are read to, one for each shape */
 } bench_state;
@@ -94,6 +97,33 @@ static light_status load(double *seconds)
     return status;
 }
 
+static light_status read_half(const light_checkpoint *checkpoint, const light_checkpoint_tensor *tensor)
+{
+    const int64_t numel = light_shape_numel(tensor->shape), begin = numel / 2;
+    light_tensor *whole, *part;
+    LIGHT_TRY(target_for(tensor, &whole));
+    LIGHT_TRY(light_tensor_wrap(&part, LIGHT_SHAPE(numel - begin), tensor->dtype, light_data(whole)));
+    light_status status = light_checkpoint_read_part(checkpoint, tensor->name, part, begin);
+    bench.half.bytes += (double)(numel - begin) * (double)light_dtype_size(tensor->dtype);
+    light_tensor_free(part);
+    return status;
+}
+
+static light_status load_part(double *seconds)
+{
+    double begin = bench_now();
+    light_checkpoint *checkpoint;
+    light_checkpoint_tensor tensor;
+    light_status status = light_checkpoint_open_lazily(bench.path, &checkpoint);
+    LIGHT_TRY(status);
+    bench.half.bytes = 0;
+    for (size_t i = 0; status == LIGHT_OK && light_checkpoint_tensor_at(checkpoint, i, &tensor); i++)
+        status = read_half(checkpoint, &tensor);
+    light_checkpoint_close(checkpoint);
+    *seconds = bench_now() - begin;
+    return status;
+}
+
 /* ---- the callback that asks --------------------------------------------- */
 
 static void on_train_batch_end(light_callback *self, light_trainer *t, const light_batch *batch)
@@ -110,9 +140,11 @@ static void on_checkpoint_written(light_callback *self, light_trainer *t, const 
                                   light_status status)
 {
     (void)self, (void)path;
-    double unused, *seconds = bench.round >= 0 ? &bench.load[bench.round] : &unused;
+    double unused[2], *seconds = bench.round >= 0 ? &bench.load[bench.round] : &unused[0],
+                      *of_part = bench.round >= 0 ? &bench.load_part[bench.round] : &unused[1];
     if (bench.round >= 0) bench.save[bench.round] = bench_now() - bench.asked;
     if (status == LIGHT_OK) status = load(seconds);
+    if (status == LIGHT_OK) status = load_part(of_part);
     if (status == LIGHT_OK) status = light_checkpoint_remove(bench.path);
     if (status != LIGHT_OK) light_trainer_fail(t, status, "%s", light_error_message());
     bench.asked = 0;
@@ -151,10 +183,11 @@ static light_status measure_in_folder(void)
     bench_defaults(bench.run, 1, 3);
     int n = bench.run->steps;
     bench.round = -bench.run->warmup;
-    bench.save = calloc((size_t)n * 3, sizeof(double));
+    bench.save = calloc((size_t)n * 4, sizeof(double));
     if (!bench.save) return light_fail(LIGHT_ERR_MEMORY, "no memory for %d samples", n);
     bench.blocked = bench.save + n;
     bench.load = bench.blocked + n;
+    bench.load_part = bench.load + n;
 
     static light_module_vtable vtable;
     vtable = bench_gpt2;
@@ -170,6 +203,7 @@ static light_status measure_in_folder(void)
         bench_report("ckpt_save", bench.save, n, &bench.work);
         bench_report("ckpt_blocked", bench.blocked, n, &bench.work);
         bench_report("ckpt_load", bench.load, n, &bench.work);
+        bench_report("ckpt_load_part", bench.load_part, n, &bench.half);
     }
     free(bench.save);
     return status;

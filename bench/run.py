@@ -61,8 +61,8 @@ CASES = [
     # Threads stay unpinned: a loader's workers inherit the main thread's core.
     Case("loader_w0", "loader", "loader", ("bulk", "per_sample"), bind=False, quick=(1, 1)),
     Case("loader_w2", "loader", "loader", ("bulk", "per_sample"), bind=False, quick=(1, 1)),
-    Case("ckpt", "checkpoint", "ckpt", ("default", "mmap"), ["ckpt_save", "ckpt_load", "ckpt_blocked"], bind=False,
-         quick=(1, 1)),
+    Case("ckpt", "checkpoint", "ckpt", ("default", "mmap"),
+         ["ckpt_save", "ckpt_load", "ckpt_load_part", "ckpt_blocked"], bind=False, quick=(1, 1)),
 ]
 
 
@@ -264,7 +264,7 @@ def shown(figure, record):
     spread = (record["high"] - record["low"]) / 2 / median * 100 if median else 0
     if figure.startswith("loader"):
         text = f"{1e-3 / median:.0f} k/s"
-    elif figure in ("ckpt_save", "ckpt_load") and record.get("bytes"):
+    elif figure in ("ckpt_save", "ckpt_load", "ckpt_load_part") and record.get("bytes"):
         text = f"{record['bytes'] / median / 1e9:.2f} GB/s"
     else:
         text = seconds(median)

@@ -102,7 +102,7 @@ static void check(early_stopping *e, light_trainer *t)
     double value;
     char why[256], names[512];
     if (light_trainer_sanity_checking(t) || light_trainer_run_stage(t) != LIGHT_STAGE_FIT) return;
-    if (!light_trainer_metric(t, e->options.monitor, &value)) {
+    if (!light_trainer_monitor(t, e->options.monitor, &value)) {
         if (e->options.strict == LIGHT_ON)
             light_trainer_fail_at_rest(
                 t, LIGHT_ERR_NOT_FOUND,

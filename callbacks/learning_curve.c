@@ -268,7 +268,7 @@ static void on_fit_end(light_callback *self, light_trainer *t)
 {
     const char *folder = light_trainer_log_dir(t);
     (void)self;
-    if (!folder[0]) return;
+    if (!folder[0] || light_trainer_global_rank(t) > 0) return;
     char *csv = light_path_join(folder, "metrics.csv"), *svg = light_path_join(folder, "learning_curve.svg");
     light_status status = csv && svg ? draw_file(csv, svg) : LIGHT_ERR_MEMORY;
     if (status != LIGHT_OK)

@@ -2,7 +2,10 @@
 /* ModelCheckpoint: when to save, which to keep, and the links "best" and "last".
  *
  * Every checkpoint has a folder of its own. One that is the newest and among the best is one folder with both links.
- * What falls out of both is removed only once the newer one is on disk. */
+ * What falls out of both is removed only once the newer one is on disk.
+ *
+ * Of several processes all ask for the same checkpoints, and rank 0 says which: it alone knows what is in the folder, links
+ * and removes. */
 #include "callbacks/builtin.h"
 
 #include "base/file.h"
@@ -153,11 +156,11 @@ static bool better(const model_checkpoint *m, double a, double b)
 }
 
 /* The metric that is watched, or NULL: then the newest is the best. */
-static const char *monitored(const model_checkpoint *m, const light_trainer *t)
+static const char *monitored(const model_checkpoint *m, light_trainer *t)
 {
     double value;
     const char *monitor = m->options.monitor;
-    if (!strcmp(monitor, "auto")) return light_trainer_metric(t, "val_loss", &value) ? "val_loss" : NULL;
+    if (!strcmp(monitor, "auto")) return light_trainer_monitor(t, "val_loss", &value) ? "val_loss" : NULL;
     return monitor[0] ? monitor : NULL;
 }
 
@@ -242,13 +245,45 @@ static light_status find_score(model_checkpoint *m, light_trainer *t, double *sc
     char names[512];
     *score = NAN;
     if (!monitor) return LIGHT_OK;
-    if (!light_trainer_metric(t, monitor, score))
+    if (!light_trainer_monitor(t, monitor, score))
         return light_fail(LIGHT_ERR_NOT_FOUND,
                           "model_checkpoint monitors \"%s\" (--model_checkpoint.monitor), which has not been "
                           "logged; logged: %s",
                           monitor, light_trainer_metric_names(t, names, sizeof names));
     if (isnan(*score)) *score = strcmp(m->options.mode, "max") ? INFINITY : -INFINITY;
     return LIGHT_OK;
+}
+
+/* What rank 0 has decided of a save. */
+typedef struct decision {
+    bool top, last;
+    char path[4096]; /* "": it could not be named */
+} decision;
+
+static light_status decide(model_checkpoint *m, light_trainer *t, decision *d)
+{
+    light_status status = LIGHT_OK;
+    char *path = NULL;
+    if (light_trainer_global_rank(t) == 0 && (d->top || d->last)) {
+        path = new_path(m, t);
+        if (!path) status = light_error_status();
+        snprintf(d->path, sizeof d->path, "%s", path ? path : "");
+    }
+    light_free(path);
+    LIGHT_TRY(light_trainer_broadcast(t, d, sizeof *d));
+    LIGHT_TRY(status);
+    if ((d->top || d->last) && !d->path[0])
+        return light_fail(LIGHT_ERR_STATE, "rank 0 cannot name the checkpoint in %s", m->folder);
+    return LIGHT_OK;
+}
+
+/* Whether the newest state is saved already, as rank 0 knows it. */
+static bool is_saved(const model_checkpoint *m, light_trainer *t)
+{
+    bool saved = light_trainer_global_step(t) == m->last_step;
+    if (light_trainer_broadcast(t, &saved, sizeof saved) != LIGHT_OK)
+        light_trainer_fail(t, light_error_status(), "%s", light_error_message());
+    return saved;
 }
 
 static light_status save(model_checkpoint *m, light_trainer *t, bool only_last)
@@ -261,11 +296,12 @@ static light_status save(model_checkpoint *m, light_trainer *t, bool only_last)
         light_message(LIGHT_MESSAGE_WARNING, "%s", light_error_message());
         only_last = true;
     }
-    bool top = !only_last && joins_top(m, score);
-    bool last = only_last || m->options.save_last == LIGHT_ON;
+    decision d = {.top = !only_last && joins_top(m, score),
+                  .last = only_last || m->options.save_last == LIGHT_ON};
     m->last_time = light_now();
-    if (!top && !last) return LIGHT_OK;
-    char *path = new_path(m, t);
+    LIGHT_TRY(decide(m, t, &d));
+    if (!d.top && !d.last) return LIGHT_OK;
+    char *path = light_strdup(d.path);
     if (!path) return LIGHT_ERR_MEMORY;
     kept *k = add_kept(m, path);
     if (!k) {
@@ -273,8 +309,8 @@ static light_status save(model_checkpoint *m, light_trainer *t, bool only_last)
         return LIGHT_ERR_MEMORY;
     }
     k->score = score;
-    k->top = top;
-    k->last = last;
+    k->top = d.top;
+    k->last = d.last;
     m->last_step = light_trainer_global_step(t);
     return m->options.save_weights_only ? light_trainer_save_weights(t, path)
                                         : light_trainer_save_checkpoint(t, path);
@@ -283,7 +319,7 @@ static light_status save(model_checkpoint *m, light_trainer *t, bool only_last)
 static void try_to_save(model_checkpoint *m, light_trainer *t)
 {
     m->deferred = false;
-    if (light_trainer_global_step(t) == m->last_step) return;
+    if (is_saved(m, t)) return;
     light_status status = save(m, t, false);
     if (status != LIGHT_OK) light_trainer_fail_at_rest(t, status, "%s", light_error_message());
 }
@@ -303,7 +339,8 @@ static void sweep(model_checkpoint *m, light_trainer *t)
             i++;
             continue;
         }
-        if (!same_folder(k->path, light_trainer_ckpt_path(t)) && light_checkpoint_remove(k->path) != LIGHT_OK)
+        if (light_trainer_global_rank(t) == 0 && !same_folder(k->path, light_trainer_ckpt_path(t)) &&
+            light_checkpoint_remove(k->path) != LIGHT_OK)
             light_message(LIGHT_MESSAGE_WARNING, "old checkpoint: %s", light_error_message());
         drop_kept(m, i);
     }
@@ -325,8 +362,9 @@ static void on_checkpoint_written(light_callback *self, light_trainer *t, const 
     m->kept[at].written = true;
     if (m->options.verbose) light_message(LIGHT_MESSAGE_INFO, "checkpoint written: %s", path);
     settle(m);
-    if (m->kept[at].last) set_link(m, "last", path);
-    if (m->best_path && !strcmp(m->best_path, path)) set_link(m, "best", path);
+    bool first = light_trainer_global_rank(t) == 0;
+    if (first && m->kept[at].last) set_link(m, "last", path);
+    if (first && m->best_path && !strcmp(m->best_path, path)) set_link(m, "best", path);
     sweep(m, t);
 }
 
@@ -353,8 +391,10 @@ static light_status setup(light_callback *self, light_trainer *t, light_stage st
     m->folder =
         o->dirpath[0] ? light_strdup(o->dirpath) : light_path_join(light_trainer_log_dir(t), "checkpoints");
     if (!m->folder) return LIGHT_ERR_MEMORY;
-    LIGHT_TRY(light_make_directories(m->folder));
-    LIGHT_TRY(light_checkpoint_clean(m->folder));
+    if (light_trainer_global_rank(t) == 0) {
+        LIGHT_TRY(light_make_directories(m->folder));
+        LIGHT_TRY(light_checkpoint_clean(m->folder));
+    }
     while (m->n) drop_kept(m, m->n - 1);
     light_free(m->best_path);
     m->best_path = NULL;
@@ -380,18 +420,29 @@ static bool at_epoch_end(const light_trainer *t)
            (o->check_val_every_n_epoch == 1 && !strcmp(o->val_check_interval, "1.0"));
 }
 
+/* By rank 0's clock. */
+static bool interval_has_passed(const model_checkpoint *m, light_trainer *t)
+{
+    bool passed = light_now() - m->last_time >= m->options.train_time_interval;
+    if (light_trainer_broadcast(t, &passed, sizeof passed) != LIGHT_OK)
+        light_trainer_fail(t, light_error_status(), "%s", light_error_message());
+    return passed;
+}
+
 static void on_train_batch_end(light_callback *self, light_trainer *t, const light_batch *batch)
 {
     model_checkpoint *m = (model_checkpoint *)self;
     const light_model_checkpoint_options *o = &m->options;
     int64_t step = light_trainer_global_step(t);
     (void)batch;
-    bool due = (o->every_n_train_steps > 0 && step > 0 && step % o->every_n_train_steps == 0) ||
-               (o->train_time_interval > 0 && light_now() - m->last_time >= o->train_time_interval);
-    if (!due || step == m->last_step) return;
+    if (!(o->train_time_interval > 0
+              ? interval_has_passed(m, t)
+              : o->every_n_train_steps > 0 && step > 0 && step % o->every_n_train_steps == 0))
+        return;
+    if (is_saved(m, t)) return;
     double value;
     const char *monitor = m->options.monitor;
-    bool missing = monitor[0] && strcmp(monitor, "auto") && !light_trainer_metric(t, monitor, &value);
+    bool missing = monitor[0] && strcmp(monitor, "auto") && !light_trainer_monitor(t, monitor, &value);
     if ((missing && !m->validated && light_trainer_has_validation(t)) ||
         (monitor[0] && light_trainer_validates_next(t)))
         m->deferred = true;
@@ -417,7 +468,7 @@ static void on_train_epoch_end(light_callback *self, light_trainer *t)
 static void on_train_end(light_callback *self, light_trainer *t)
 {
     model_checkpoint *m = (model_checkpoint *)self;
-    if (m->options.save_last != LIGHT_ON || light_trainer_global_step(t) == m->last_step) return;
+    if (m->options.save_last != LIGHT_ON || is_saved(m, t)) return;
     light_status status = save(m, t, true);
     if (status != LIGHT_OK) light_trainer_fail(t, status, "%s", light_error_message());
 }
@@ -428,7 +479,7 @@ static void on_exception(light_callback *self, light_trainer *t, light_status st
     model_checkpoint *m = (model_checkpoint *)self;
     (void)status;
     if (!light_trainer_at_rest(t) || light_trainer_run_stage(t) != LIGHT_STAGE_FIT || !m->folder ||
-        m->options.save_on_exception != LIGHT_ON || light_trainer_global_step(t) == m->last_step)
+        m->options.save_on_exception != LIGHT_ON || is_saved(m, t))
         return;
     if (save(m, t, true) != LIGHT_OK)
         light_message(LIGHT_MESSAGE_WARNING, "no checkpoint of the run that ends here: %s",

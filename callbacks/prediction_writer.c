@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* PredictionWriter: one row for each predicted sample, its index in the dataset and the prediction's values. */
+/* PredictionWriter: one row for each predicted sample, its index in the dataset and the prediction's values. Of several
+ * processes each writes a file of its own, with the samples that it has predicted. */
 #include "callbacks/builtin.h"
 
 #include "base/memory.h"
@@ -41,6 +42,19 @@ static void free_writer(light_callback *self)
     light_free(w->values);
 }
 
+/* "predictions.csv", and "predictions-0-of-4.csv" of rank 0 of 4. */
+static char *part_of_rank(char *path, const light_trainer *t)
+{
+    int size = light_trainer_world_size(t);
+    if (size == 1 || !path) return path;
+    const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
+    size_t stem = dot ? (size_t)(dot - path) : strlen(path);
+    char *part =
+        light_format("%.*s-%d-of-%d%s", (int)stem, path, light_trainer_global_rank(t), size, path + stem);
+    light_free(path);
+    return part;
+}
+
 static void on_predict_start(light_callback *self, light_trainer *t)
 {
     prediction_writer *w = (prediction_writer *)self;
@@ -48,6 +62,7 @@ static void on_predict_start(light_callback *self, light_trainer *t)
     close_file(w);
     w->name = w->path[0] ? light_strdup(w->path)
                          : light_format("%s%spredictions.csv", folder, folder[0] ? "/" : "");
+    w->name = part_of_rank(w->name, t);
     if (w->name) w->file = fopen(w->name, "w");
     if (!w->file)
         light_trainer_fail(t, LIGHT_ERR_IO, "cannot write predictions to %s: %s", w->name ? w->name : "",
@@ -106,7 +121,8 @@ static void on_predict_end(light_callback *self, light_trainer *t)
     if (w->file && fflush(w->file))
         light_trainer_fail(t, LIGHT_ERR_IO, "cannot write %s: %s", w->name, strerror(errno));
     else if (w->file)
-        light_message(LIGHT_MESSAGE_INFO, "predictions: %s", w->name);
+        light_message(LIGHT_MESSAGE_INFO, "predictions: %s%s", w->name,
+                      light_trainer_world_size(t) > 1 ? " and those of the other processes beside it" : "");
     close_file(w);
 }
 

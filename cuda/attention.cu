@@ -178,26 +178,43 @@ __device__ inline void make_scores(const attention &a, const corner &at, square<
     int group = at.h / (a.heads / a.kv_heads);
     dot_rows(scores, room, a.width, row_of<T>(a.q, at.b, at.h, at.t), a.q.row, a.queries - at.t,
              row_of<T>(a.k, at.b, group, at.s), a.k.row, a.keys - at.s);
+    int64_t mask = at.b * a.mask_strides[0] + at.h * a.mask_strides[1] +
+                   (at.t + down() * tile<R>::each) * a.mask_strides[2] +
+                   (at.s + across()) * a.mask_strides[3];
     each_score<R>(at, [&](int i, int j, int t, int s) {
         R score = scores.at[i][j] * (R)a.scale;
         if (t >= a.queries || hidden(a, t, s))
             score = -INFINITY;
         else if (a.mask)
-            score += (R)mask_value(a, at.b * a.mask_strides[0] + at.h * a.mask_strides[1] +
-                                          t * a.mask_strides[2] + s * a.mask_strides[3]);
+            score += (R)mask_value(a, mask + i * a.mask_strides[2] + j * SIDE * a.mask_strides[3]);
         scores.at[i][j] = score;
     });
 }
 
-/* 0 where a weight is dropped, else what keeps the mean. */
-template <class R> __device__ inline R kept(const attention &a, const corner &at, int t, int s)
+/* Which of the thread's weights dropout keeps: bit i * each + j. In a loop that is not unrolled, because the code of so many
+ * random numbers, and what they need in registers, would be most of a kernel. */
+template <class R> __device__ inline uint32_t kept(const attention &a, const corner &at)
 {
-    if (!a.threshold) return 1;
-    uint64_t element = (((uint64_t)at.b * a.heads + at.h) * a.queries + t) * a.keys + s;
-    uint32_t bits[4];
-    philox(a.random, element / 4, bits);
-    uint32_t low = element & 1 ? bits[1] : bits[0], high = element & 1 ? bits[3] : bits[2];
-    return (element & 2 ? high : low) >> 8 >= a.threshold ? (R)a.keep_scale : R(0);
+    enum { each = tile<R>::each };
+    if (!a.threshold) return ~0u;
+    uint32_t kept = 0;
+    uint64_t row = ((uint64_t)at.b * a.heads + at.h) * a.queries + at.t + down() * each;
+    uint64_t corner = row * a.keys + at.s + across();
+#pragma unroll 1
+    for (int n = 0; n < each * each; n++) {
+        uint64_t element = corner + (n / each) * (uint32_t)a.keys + SIDE * (n % each);
+        uint32_t bits[4];
+        philox(a.random, element / 4, bits);
+        uint32_t low = element & 1 ? bits[1] : bits[0], high = element & 1 ? bits[3] : bits[2];
+        kept |= (uint32_t)((element & 2 ? high : low) >> 8 >= a.threshold) << n;
+    }
+    return kept;
+}
+
+/* What the weight at i, j is multiplied with: 0 where it is dropped, else what keeps the mean. */
+template <class R> __device__ inline R keep_factor(const attention &a, uint32_t kept, int i, int j)
+{
+    return kept >> (i * tile<R>::each + j) & 1 ? (R)a.keep_scale : R(0);
 }
 
 /* Stores the thread's square of results, which lie as add_product says. */
@@ -225,6 +242,19 @@ __device__ inline corner queries_of_block(const attention &a, int side)
 {
     int tiles = (a.queries + side - 1) / side, head = blockIdx.x / tiles;
     return corner{head / a.heads, head % a.heads, (tiles - 1 - (int)(blockIdx.x % tiles)) * side, 0};
+}
+
+/* The first of the block's columns: only heads wider than 256 are more than one block's. */
+template <class R, int PIECES> __device__ inline int first_column()
+{
+    const int columns = PIECES * tile<R>::side;
+    return columns < 256 ? 0 : blockIdx.y * columns;
+}
+
+/* Blocks that are to fit on a multiprocessor: two, of 128 registers a thread, but for the widest heads. */
+template <class T, int PIECES> constexpr int blocks_at_once()
+{
+    return PIECES * tile<real_of<T>>::side <= 128 ? 2 : 1;
 }
 
 /* Running maximum and sum of the weights of each row, known to the 16 threads that share it. */
@@ -262,14 +292,15 @@ template <class R> __device__ inline void weigh(softmax<R> &m, square<R> &scores
 }
 
 /* PIECES: tiles beside each other that hold the block's columns of y. */
-template <class T, int PIECES> __global__ void __launch_bounds__(THREADS) forward_kernel(attention a)
+template <class T, int PIECES>
+__global__ void __launch_bounds__(THREADS, (blocks_at_once<T, PIECES>())) forward_kernel(attention a)
 {
     using R = real_of<T>;
     enum { each = tile<R>::each, side = tile<R>::side };
     __shared__ tile<R> room[2];
     corner at = queries_of_block(a, side);
     int group = at.h / (a.heads / a.kv_heads), end = visible_end(a, at.t + side);
-    int column = blockIdx.y * PIECES * side, count = a.queries - at.t;
+    int column = first_column<R, PIECES>(), count = a.queries - at.t;
     square<R> out[PIECES] = {};
     softmax<R> m;
 
@@ -280,9 +311,10 @@ template <class T, int PIECES> __global__ void __launch_bounds__(THREADS) forwar
     for (at.s = 0; at.s < end; at.s += side) {
         square<R> scores;
         R shrink[each];
+        uint32_t keeps = kept<R>(a, at);
         make_scores<T>(a, at, scores, room);
         weigh(m, scores, shrink);
-        each_score<R>(at, [&](int i, int j, int t, int s) { scores.at[i][j] *= kept<R>(a, at, t, s); });
+        each_score<R>(at, [&](int i, int j, int, int) { scores.at[i][j] *= keep_factor<R>(a, keeps, i, j); });
         put_square(room[0], scores);
 #pragma unroll
         for (int p = 0; p < PIECES; p++) {
@@ -339,12 +371,13 @@ __device__ inline void make_slopes(const attention &a, const corner &at, const R
     int group = at.h / (a.heads / a.kv_heads);
     int64_t first = ((int64_t)at.b * a.heads + at.h) * a.queries;
     const R *lse = (const R *)a.lse + first;
+    uint32_t keeps = kept<R>(a, at); /* while few registers are in use */
     make_scores<T>(a, at, weights, room);
     dot_rows(slopes, room, a.width, row_of<T>(a.gy, at.b, at.h, at.t), a.gy.row, a.queries - at.t,
              row_of<T>(a.v, at.b, group, at.s), a.v.row, a.keys - at.s);
-    each_score<R>(at, [&](int i, int j, int t, int s) {
+    each_score<R>(at, [&](int i, int j, int t, int) {
         bool there = t < a.queries;
-        R weight = exp(weights.at[i][j] - (there ? lse[t] : R(0))), keep = kept<R>(a, at, t, s);
+        R weight = exp(weights.at[i][j] - (there ? lse[t] : R(0))), keep = keep_factor<R>(a, keeps, i, j);
         slopes.at[i][j] = weight * (slopes.at[i][j] * keep - (there ? delta[first + t] : R(0)));
         weights.at[i][j] = weight * keep;
     });
@@ -358,17 +391,18 @@ template <class R> __device__ inline void fill(R (&factor)[tile<R>::each], R val
 
 /* gq = scale sum over keys of slopes k. */
 template <class T, int PIECES>
-__global__ void __launch_bounds__(THREADS) queries_kernel(attention a, const real_of<T> *delta)
+__global__ void __launch_bounds__(THREADS, (blocks_at_once<T, PIECES>()))
+    queries_kernel(attention a, const real_of<T> *delta)
 {
     using R = real_of<T>;
     enum { each = tile<R>::each, side = tile<R>::side };
     __shared__ tile<R> room[2];
     corner at = queries_of_block(a, side);
-    int group = at.h / (a.heads / a.kv_heads), end = visible_end(a, at.t + side);
-    int column = blockIdx.y * PIECES * side;
+    int group = at.h / (a.heads / a.kv_heads);
+    int column = first_column<R, PIECES>();
     square<R> gq[PIECES] = {};
 
-    for (at.s = 0; at.s < end; at.s += side) {
+    for (at.s = 0; at.s < visible_end(a, at.t + side); at.s += side) {
         square<R> weights, slopes;
         make_slopes<T>(a, at, delta, weights, slopes, room);
         put_square(room[0], slopes);
@@ -416,13 +450,12 @@ __global__ void __launch_bounds__(THREADS) keys_kernel(attention a, const real_o
     enum { each = tile<R>::each, side = tile<R>::side };
     __shared__ tile<R> room[2];
     int tiles = (a.keys + side - 1) / side, head = blockIdx.x / tiles, share = a.heads / a.kv_heads;
-    int group = head % a.kv_heads, column = blockIdx.y * PIECES * side, columns = a.width - column;
+    int group = head % a.kv_heads, column = first_column<R, PIECES>(), columns = a.width - column;
     corner at = {head / a.kv_heads, 0, 0, (int)(blockIdx.x % tiles) * side};
-    int first = first_query(a, at.s) / side * side;
     square<R> gk[PIECES] = {}, gv[PIECES] = {};
 
     for (at.h = group * share; at.h < (group + 1) * share; at.h++) {
-        for (at.t = first; at.t < a.queries; at.t += side) {
+        for (at.t = first_query(a, at.s) / side * side; at.t < a.queries; at.t += side) {
             square<R> weights, slopes;
             int count = a.queries - at.t;
             make_slopes<T>(a, at, delta, weights, slopes, room);

@@ -46,6 +46,13 @@ template <int D> __device__ inline int chunk_place(int row, int chunk)
     return row * (D * 2) + (chunk ^ (row & 7)) * CHUNK;
 }
 
+/* The place of the chunk `chunks` on, an even number, in the row of a place of an even chunk or the odd one after it.
+ * Cheap enough that a place for each of them is not kept in a register. */
+__device__ inline int chunks_on(int place, int chunks)
+{
+    return place ^ chunks * CHUNK;
+}
+
 template <int D> constexpr int tile_bytes(int rows)
 {
     return rows * D * 2;
@@ -67,17 +74,24 @@ __device__ inline void copy_tile(shared_at tile, const T *from, int64_t stride, 
     }
 }
 
+/* Steps of 16 numbers along d that are unrolled: all but on sm_100, where ptxas keeps the addresses of more than 4. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+enum { STEPS = 4 };
+#else
+enum { STEPS = 8 };
+#endif
+
 /* c[m][n] += X Y^T: 16 rows of x for each m, 8 rows of y for each n. */
 template <class T, int D, int M, int N>
 __device__ inline void rows_by_rows(float (&c)[M][N][4], shared_at x, shared_at y)
 {
     int lane = threadIdx.x % 32;
-    int x_row = lane % 16, x_chunk = lane / 16, y_row = lane % 8 + lane / 16 * 8, y_chunk = lane / 8 % 2;
-#pragma unroll
+    int x_place = chunk_place<D>(lane % 16, lane / 16);
+    int y_place = chunk_place<D>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+#pragma unroll STEPS
     for (int k = 0; k < D / 16; k++) {
         uint32_t a[M][4];
-        shared_at x_at = x + chunk_place<D>(x_row, 2 * k + x_chunk);
-        shared_at y_at = y + chunk_place<D>(y_row, 2 * k + y_chunk);
+        shared_at x_at = x + chunks_on(x_place, 2 * k), y_at = y + chunks_on(y_place, 2 * k);
 #pragma unroll
         for (int m = 0; m < M; m++) load_matrices(a[m], x_at + m * tile_bytes<D>(16));
 #pragma unroll
@@ -97,13 +111,13 @@ __device__ inline void rows_by_rows(float (&c)[M][N][4], shared_at x, shared_at 
 template <class T, int D, int M, int K>
 __device__ inline void weights_by_rows(float (&c)[M][D / 8][4], const uint32_t (&w)[M][K][4], shared_at y)
 {
-    int row = threadIdx.x % 16, chunk = threadIdx.x % 32 / 16;
+    int place = chunk_place<D>(threadIdx.x % 16, threadIdx.x % 32 / 16);
 #pragma unroll
     for (int k = 0; k < K; k++)
 #pragma unroll
         for (int n = 0; n < D / 8; n += 2) {
             uint32_t b[4];
-            load_matrices_transposed(b, y + chunk_place<D>(row, n + chunk) + k * tile_bytes<D>(16));
+            load_matrices_transposed(b, y + chunks_on(place, n) + k * tile_bytes<D>(16));
 #pragma unroll
             for (int m = 0; m < M; m++) {
                 mma<T>(c[m][n], w[m][k], b[0], b[1]);
@@ -125,16 +139,24 @@ __device__ inline void round_weights(uint32_t (&w)[M][N / 2][4], const float (&c
         }
 }
 
-/* Calls f(m, n, i, row, column) for the lane's numbers of C fragments. */
-template <int M, int N, class F> __device__ inline void each_number(F f)
+/* What a row does not see becomes -infinity: columns from row + diagonal on and from `end` on, or with BEFORE those before
+ * row + diagonal. A comparison with a constant for each number, so that no columns lie in registers beside scores. */
+template <bool BEFORE, int M, int N>
+__device__ inline void hide(float (&scores)[M][N][4], int diagonal, int end)
 {
-    int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
-        for (int n = 0; n < N; n++)
+        for (int half = 0; half < 2; half++) {
+            int row = m * 16 + half * 8 + (int)threadIdx.x % 32 / 4, limit = row + diagonal;
+            limit = (limit < end ? limit : end) - (int)threadIdx.x % 4 * 2;
 #pragma unroll
-            for (int i = 0; i < 4; i++) f(m, n, i, m * 16 + row + i / 2 * 8, n * 8 + column + i % 2);
+            for (int n = 0; n < N; n++)
+#pragma unroll
+                for (int i = 0; i < 2; i++)
+                    if (BEFORE ? n * 8 + i < limit : n * 8 + i >= limit)
+                        scores[m][n][2 * half + i] = -INFINITY;
+        }
 }
 
 /* Stores, or adds, rows of results times `factor`. */
@@ -240,7 +262,8 @@ __device__ inline void finish_rows(row_sums &r, float (&out)[2][D / 8][4], float
         }
 }
 
-template <class T, int D> __global__ void __launch_bounds__(FORWARD_THREADS, 2) forward_kernel(attention a)
+template <class T, int D>
+__global__ void __launch_bounds__(FORWARD_THREADS, 2) forward_kernel(attention a, float scale)
 {
     enum { KEYS = forward_keys(D), N = KEYS / 8 };
     LIGHT_DYNAMIC_SHARED(unsigned char, room);
@@ -251,16 +274,17 @@ template <class T, int D> __global__ void __launch_bounds__(FORWARD_THREADS, 2) 
     int count = (visible_end(a, t0 + QUERIES) + KEYS - 1) / KEYS;
     shared_at q = shared_address(room), ring = q + tile_bytes<D>(QUERIES);
     shared_at own = q + threadIdx.x / 32 * tile_bytes<D>(32);
-    float scale = (float)(a.scale * M_LOG2E), out[2][D / 8][4] = {};
+    float out[2][D / 8][4] = {};
     row_sums r = {{{-INFINITY, -INFINITY}, {-INFINITY, -INFINITY}}, {}};
+    const T *keys = row_of<const T>(a.k, b, group, 0), *values = row_of<const T>(a.v, b, group, 0);
 
     /* Tile i of the ring's order: keys of block i / 2, or its values. */
     auto fetch = [&](int i) {
         int s0 = i / 2 * KEYS;
-        const rows &from = i % 2 ? a.v : a.k;
+        int64_t stride = i % 2 ? a.v.row : a.k.row;
         if (i < 2 * count)
             copy_tile<D, KEYS, FORWARD_THREADS>(ring + i % RING * tile_bytes<D>(KEYS),
-                                                row_of<const T>(from, b, group, s0), from.row, a.keys - s0,
+                                                (i % 2 ? values : keys) + s0 * stride, stride, a.keys - s0,
                                                 a.width);
         copies_together();
     };
@@ -284,9 +308,7 @@ template <class T, int D> __global__ void __launch_bounds__(FORWARD_THREADS, 2) 
         float scores[2][N][4] = {};
         rows_by_rows<T, D>(scores, own, tile);
         if (s0 + KEYS > a.keys || (a.causal && s0 + KEYS - 1 > warp_t0 + ahead))
-            each_number<2, N>([&](int m, int n, int k, int row, int column) {
-                if (hidden(a, warp_t0 + row, s0 + column)) scores[m][n][k] = -INFINITY;
-            });
+            hide<false>(scores, a.causal ? warp_t0 + ahead + 1 - s0 : KEYS, a.keys - s0);
         weigh<N, D>(r, scores, out, scale);
         round_weights<T>(weights, scores);
     }
@@ -441,14 +463,15 @@ __device__ inline void fetch_other(const attention &a, const row_terms &terms, c
 }
 
 template <class T, int D, bool KEYS>
-__global__ void __launch_bounds__(BACKWARD_THREADS, 1) backward_kernel(attention a, row_terms terms)
+__global__ void __launch_bounds__(BACKWARD_THREADS, 1)
+    backward_kernel(attention a, row_terms terms, float scale)
 {
     LIGHT_DYNAMIC_SHARED(unsigned char, room);
     const side<KEYS> at(a);
-    int warp = threadIdx.x / 32, row0 = at.row0 + warp * 16;
+    int warp = threadIdx.x / 32, row0 = at.row0 + warp * 16, ahead = a.keys - a.queries;
     const int stages = 2 * tile_bytes<D>(OWN); /* where they begin */
     const shared_at base = shared_address(room), own = base + warp * tile_bytes<D>(16);
-    float scale = (float)(a.scale * M_LOG2E), own_lse[2] = {}, own_delta[2] = {};
+    float own_lse[2] = {}, own_delta[2] = {};
     float sums1[1][D / 8][4] = {}, sums2[1][D / 8][4] = {};
 
     fetch_own<T, D>(a, at, base);
@@ -474,11 +497,12 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, 1) backward_kernel(attention
         float scores[1][N_OTHER][4] = {}, slopes[1][N_OTHER][4] = {};
         uint32_t weights[1][N_OTHER / 2][4];
         rows_by_rows<T, D>(scores, own, y1);
-        if (!meets_wholly<KEYS>(a, row0, other_row0))
-            each_number<1, N_OTHER>([&](int m, int n, int k, int row, int column) {
-                int x = row0 + row, y = other_row0 + column;
-                if (hidden(a, KEYS ? y : x, KEYS ? x : y)) scores[m][n][k] = -INFINITY;
-            });
+        if (!meets_wholly<KEYS>(a, row0, other_row0)) {
+            if (KEYS)
+                hide<true>(scores, row0 - ahead - other_row0, OTHER);
+            else
+                hide<false>(scores, a.causal ? row0 + ahead + 1 - other_row0 : OTHER, a.keys - other_row0);
+        }
         rows_by_rows<T, D>(slopes, own + tile_bytes<D>(OWN), y2);
         make_slopes<KEYS>(scores, slopes, columns, own_lse, own_delta, scale);
         if (KEYS) {
@@ -531,13 +555,19 @@ static unsigned blocks_of(int batch, int heads, int count, int each)
     return (unsigned)((int64_t)batch * heads * ((count + each - 1) / each));
 }
 
+/* Scores are taken times this, for weights that are powers of 2. An argument of its own: it takes no register. */
+static float log2_scale(const attention &a)
+{
+    return (float)(a.scale * M_LOG2E);
+}
+
 light_status mma_forward(const light_device *device, const attention &a, int dtype)
 {
     return by_form(dtype, a.width, [&](auto type, auto width) {
         enum { D = decltype(width)::value };
         return launch(device, forward_kernel<decltype(type), D>,
                       blocks_of(a.batch, a.heads, a.queries, QUERIES), FORWARD_THREADS, forward_shared<D>(),
-                      a);
+                      a, log2_scale(a));
     });
 }
 
@@ -565,10 +595,10 @@ light_status mma_backward(const light_device *device, const attention &a, int dt
         if (a.gq.data)
             LIGHT_TRY(launch(device, backward_kernel<T, D, false>,
                              blocks_of(a.batch, a.heads, a.queries, OWN), BACKWARD_THREADS,
-                             backward_shared<D>(), a, terms));
+                             backward_shared<D>(), a, terms, log2_scale(a)));
         if (!a.gk.data && !a.gv.data) return LIGHT_OK;
         return launch(device, backward_kernel<T, D, true>, blocks_of(a.batch, a.kv_heads, a.keys, OWN),
-                      BACKWARD_THREADS, backward_shared<D>(), a, terms);
+                      BACKWARD_THREADS, backward_shared<D>(), a, terms, log2_scale(a));
     });
 }
 

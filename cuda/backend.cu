@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The backend's table, and the plug-in's entry. */
+#include "cuda/collectives.h"
 #include "cuda/memory.h"
 
 #include <stdarg.h>
@@ -14,6 +15,7 @@ namespace light
 /* Arrays of kernels, one for each file of cuda/. */
 #define KERNEL_ARRAYS(X)                                                                                     \
     X(attention_kernels)                                                                                     \
+    X(combine_kernels)                                                                                       \
     X(conv2d_kernels)                                                                                        \
     X(copy_kernels)                                                                                          \
     X(dropout_kernels)                                                                                       \
@@ -102,5 +104,8 @@ extern "C" LIGHT_API const void *light_plugin(const light_plugin_host *from)
     backend.range_pop = [] { nvtxRangePop(); };
 #endif
     backend.kernels = light::table;
+#if defined(LIGHT_CUDA_SIM) || defined(LIGHT_HAVE_NCCL)
+    backend.collectives = &light::collectives;
+#endif
     return &backend;
 }

@@ -132,11 +132,11 @@ struct held {
     held(const held &) = delete;
 };
 
-/* Runs a __global__ function on the compute stream. A grid without blocks is no work. `shared`: bytes of dynamic shared
- * memory. Arguments are converted to the parameters' types. */
+/* Runs a __global__ function on a stream. A grid without blocks is no work. `shared`: bytes of dynamic shared memory.
+ * Arguments are converted to the parameters' types. */
 template <class... P, class... A>
-light_status launch(const light_device *device, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
-                    A... arguments)
+light_status launch_on(cudaStream_t stream, const light_device *device, void (*kernel)(P...), dim3 grid,
+                       dim3 block, size_t shared, A... arguments)
 {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return LIGHT_OK;
     LIGHT_TRY(use(device));
@@ -144,13 +144,21 @@ light_status launch(const light_device *device, void (*kernel)(P...), dim3 grid,
     config.gridDim = grid;
     config.blockDim = block;
     config.dynamicSmemBytes = shared;
-    config.stream = stream_of(device);
+    config.stream = stream;
     if (shared > 48 * 1024) /* has to be asked for */
         LIGHT_TRY(cuda_status(device,
                               cudaFuncSetAttribute((const void *)kernel,
                                                    cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
                               "shared memory"));
     return launched(device, cudaLaunchKernelEx(&config, kernel, P(arguments)...));
+}
+
+/* On the compute stream. */
+template <class... P, class... A>
+light_status launch(const light_device *device, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
+                    A... arguments)
+{
+    return launch_on(stream_of(device), device, kernel, grid, block, shared, arguments...);
 }
 
 /* Blocks for n items, `each` of them a block: enough to fill the device several times over, no more; kernels go on in

@@ -5,6 +5,9 @@
 #include "cuda/number.cuh"
 #include "cuda/walk.cuh"
 
+#define LIGHT_EXACT static __host__ __device__ inline
+#include "base/exact.h"
+
 #include <float.h>
 
 namespace light
@@ -115,6 +118,73 @@ static light_status sum_squares(const light_kernel_args *args)
     });
 }
 
+/* ---- the same, exactly: see base/exact.h ------------------------------------- */
+
+enum { GROUP_BYTES = 64 };
+
+/* A thread sums whole groups; blocks add to numbers of their own and then to the common ones. Integers may come in any
+ * order. */
+template <class T> __global__ void exact_squares_kernel(const T *x, int64_t n, int64_t *out)
+{
+    constexpr int size = GROUP_BYTES / sizeof(T);
+    __shared__ unsigned long long limbs[LIGHT_EXACT_SIZE];
+    for (int i = threadIdx.x; i < LIGHT_EXACT_SIZE; i += THREADS) limbs[i] = 0;
+    __syncthreads();
+    int64_t groups = (n + size - 1) / size;
+    for (int64_t g = first_element(); g < groups; g += grid_stride()) {
+        double square[size];
+#pragma unroll
+        for (int i = 0; i < size; i++) {
+            double value = g * size + i < n ? (double)widen(x[g * size + i]) : 0.0;
+            square[i] = value * value;
+        }
+#pragma unroll
+        for (int half = size / 2; half > 0; half /= 2)
+            for (int i = 0; i < half; i++) square[i] += square[i + half];
+        light_exact_place place = light_exact_place_of(square[0]);
+        for (int i = 0; i < 3; i++)
+            if (place.units[i]) atomicAdd(&limbs[place.at + i], (unsigned long long)place.units[i]);
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < LIGHT_EXACT_SIZE; i += THREADS)
+        if (limbs[i]) atomicAdd((unsigned long long *)&out[i], limbs[i]);
+}
+
+__global__ static void exact_zero_kernel(int64_t *limbs)
+{
+    for (int i = threadIdx.x; i < LIGHT_EXACT_SIZE; i += THREADS) limbs[i] = 0;
+}
+
+__global__ static void exact_carry_kernel(int64_t *limbs)
+{
+    light_exact_carry(limbs);
+}
+
+__global__ static void exact_value_kernel(const int64_t *limbs, double *out)
+{
+    *out = light_exact_value(limbs);
+}
+
+static light_status exact_squares(const light_kernel_args *args)
+{
+    const light_device *device = args->device;
+    const light_tensor *x = args->in[0];
+    int64_t *out = (int64_t *)args->out[0]->data;
+    if (!(args->accumulate & 1)) LIGHT_TRY(launch(device, exact_zero_kernel, 1, THREADS, 0, out));
+    LIGHT_TRY(by_float(x->dtype, [&](auto type) {
+        typedef decltype(type) T;
+        unsigned blocks = blocks_for(device, x->numel, THREADS * GROUP_BYTES / sizeof(T));
+        return launch(device, exact_squares_kernel<T>, blocks, THREADS, 0, (const T *)x->data, x->numel, out);
+    }));
+    return launch(device, exact_carry_kernel, 1, 1, 0, out);
+}
+
+static light_status exact_value(const light_kernel_args *args)
+{
+    return launch(args->device, exact_value_kernel, 1, 1, 0, (const int64_t *)args->in[0]->data,
+                  (double *)args->out[0]->data);
+}
+
 /* ---- all finite ------------------------------------------------------------- */
 
 __global__ static void say_finite_kernel(float *out, bool add)
@@ -199,6 +269,8 @@ static light_status loss_scale(const light_kernel_args *args)
 
 extern const kernel_entry flat_kernels[] = {
     {LIGHT_KERNEL_SUM_SQUARES, sum_squares},
+    {LIGHT_KERNEL_EXACT_SQUARES, exact_squares},
+    {LIGHT_KERNEL_EXACT_VALUE, exact_value},
     {LIGHT_KERNEL_ALL_FINITE, all_finite},
     {LIGHT_KERNEL_SCALE, scale},
     {LIGHT_KERNEL_CLAMP_FLAT, clamp_flat},

@@ -4,6 +4,7 @@
  * What changes from one repetition to the next lies in device memory that recorded kernels read: the step's counter, from
  * which random numbers come, and the learning rate and step number of each optimizer call. A launch writes it first. */
 #include "cuda/memory.h"
+#include "cuda/vendor/gemm.h"
 
 #include <stdlib.h>
 
@@ -93,6 +94,7 @@ light_status recorded_numbers(const light_device *device, const double **numbers
 light_status graph_begin(light_device *device)
 {
     LIGHT_TRY(graphs_open(device));
+    LIGHT_TRY(prepare_gemm(device));
     graphs *g = state_of(device)->graphs;
     LIGHT_TRY(cuda_status(device, cudaStreamBeginCapture(stream_of(device), cudaStreamCaptureModeThreadLocal),
                           "beginning a graph"));

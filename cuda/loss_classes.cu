@@ -321,7 +321,7 @@ static light_status cross_entropy_backward(const light_kernel_args *args)
 /* ---- negative log-likelihood ----------------------------------------------------------------- */
 
 template <class T>
-__global__ void __launch_bounds__(LOSS_THREADS)
+__global__ void __launch_bounds__(LOSS_THREADS, 2)
     nll_kernel(class_rows c, const T *x, void *y, int y_dtype, loss_sum *sums)
 {
     using R = real_of<T>;
@@ -359,7 +359,7 @@ static light_status nll(const light_kernel_args *args)
 
 /* One element of each row; the others are 0 already, or stay as they are. */
 template <class T>
-__global__ void __launch_bounds__(LOSS_THREADS)
+__global__ void __launch_bounds__(LOSS_THREADS, 2)
     nll_backward_kernel(class_rows c, const T *g, const real_of<T> *total, T *gx, bool accumulate)
 {
     using R = real_of<T>;

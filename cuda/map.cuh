@@ -95,7 +95,7 @@ __device__ inline void map_at(const F &f, bool accumulate, const int64_t (&at)[1
 
 /* w counts groups of V; `tail` more elements follow the last one, where there is one dim only. */
 template <int V, class F, class Y, class... X>
-__global__ void __launch_bounds__(MAP_THREADS)
+__global__ void __launch_bounds__(MAP_THREADS, 2)
     map_kernel(walk<1 + sizeof...(X)> w, int tail, unsigned repeat, F f, bool accumulate, Y *y, const X *...x)
 {
     constexpr auto operands = std::make_index_sequence<sizeof...(X)>{};

@@ -20,6 +20,7 @@ struct free_block {
 struct pool {
     free_block *free_of[CLASSES]; /* by class; the descriptors are host memory */
     size_t held, cached;          /* bytes asked of CUDA; of them unused */
+    free_block *outgrown;         /* work memory that graphs may still use */
 };
 
 static size_t class_bytes(int which)
@@ -113,7 +114,14 @@ void memory_close(light_device *device)
     device_state *s = state_of(device);
     transfer_close(device);
     if (s->scratch) cudaFree(s->scratch);
-    if (s->memory) trim(s->memory);
+    if (s->memory) {
+        trim(s->memory);
+        while (free_block *block = s->memory->outgrown) {
+            s->memory->outgrown = block->next;
+            cudaFree(block->data);
+            free(block);
+        }
+    }
     free(s->memory);
 }
 
@@ -163,14 +171,31 @@ void release(light_device *device, void *data, size_t bytes)
 
 /* ---- work memory of kernels ---------------------------------------------------- */
 
+/* A graph goes on using the memory that it was recorded with: where there are graphs it is kept, and what follows it is so
+ * much larger that all that is kept takes no more than the last. */
+static light_status drop_scratch(device_state *s, size_t *wanted)
+{
+    if (s->graphs && s->scratch) {
+        free_block *block = (free_block *)malloc(sizeof *block);
+        if (!block) return light_fail(LIGHT_ERR_MEMORY, "out of memory on the host");
+        *block = free_block{s->memory->outgrown, s->scratch};
+        s->memory->outgrown = block;
+        if (*wanted < 2 * s->scratch_bytes) *wanted = 2 * s->scratch_bytes;
+    } else {
+        cudaFree(s->scratch); /* waits for the kernels that use it */
+    }
+    s->scratch = NULL;
+    s->scratch_bytes = 0;
+    return LIGHT_OK;
+}
+
 light_status scratch(const light_device *device, size_t bytes, void **data)
 {
     device_state *s = state_of(device);
     if (bytes > s->scratch_bytes) {
         held mutex(device);
-        cudaFree(s->scratch); /* waits for the kernels that use it */
-        s->scratch = NULL;
-        s->scratch_bytes = 0;
+        LIGHT_TRY(refuse_recording(device, "asking for memory"));
+        LIGHT_TRY(drop_scratch(s, &bytes));
         LIGHT_TRY(ask_cuda((light_device *)device, bytes, &s->scratch));
         s->scratch_bytes = bytes;
     }

@@ -193,10 +193,10 @@ struct reduce_plan {
     bool accumulate;
 };
 
-/* Joins the states of all lanes, whose threads stand `step` apart, into that of the first. */
+/* Joins the states of all lanes, whose threads stand `step` apart; the first lane finds it in its places of the room. */
 template <int V, class P>
-__device__ inline void join_lanes(const P &p, typename P::state (&s)[V], typename P::state *room, int lane,
-                                  int lanes, int step)
+__device__ inline void join_lanes(const P &p, const typename P::state (&s)[V], typename P::state *room,
+                                  int lane, int lanes, int step)
 {
     int me = threadIdx.x;
 #pragma unroll
@@ -210,8 +210,6 @@ __device__ inline void join_lanes(const P &p, typename P::state (&s)[V], typenam
             *mine = p.join(*mine, mine[half * step]);
         }
     }
-#pragma unroll
-    for (int v = 0; v < V; v++) s[v] = room[v * REDUCE_THREADS + me];
 }
 
 template <class P>
@@ -276,7 +274,7 @@ __global__ void __launch_bounds__(REDUCE_THREADS, 2)
         add_row<V>(p, plan, x + at[0], lane, s[0]);
     }
     join_lanes<1>(p, s, room, lane, plan.lanes, 1);
-    if (lane == 0 && output < plan.outputs) put_state(p, plan, states, output, at[1], s[0]);
+    if (lane == 0 && output < plan.outputs) put_state(p, plan, states, output, at[1], room[threadIdx.x]);
 }
 
 /* N rows, `lanes` apart, of V neighbouring columns. */
@@ -326,9 +324,10 @@ __global__ void __launch_bounds__(REDUCE_THREADS, 2)
     }
     join_lanes<V>(prototype, s, room, lane, plan.lanes, plan.others);
     if (lane > 0 || set >= plan.kept.numel) return;
-#pragma unroll
+#pragma unroll 1 /* a store knows all dtypes */
     for (int v = 0; v < V; v++)
-        put_state(prototype, plan, states, set * V + v, at[1] + v * plan.y_step, s[v]);
+        put_state(prototype, plan, states, set * V + v, at[1] + v * plan.y_step,
+                  room[v * REDUCE_THREADS + threadIdx.x]);
 }
 
 /* The states of an output's parts; plan.kept counts single outputs here. */
@@ -346,7 +345,7 @@ __global__ void __launch_bounds__(REDUCE_THREADS, 2)
     join_lanes<1>(p, s, room, lane, plan.lanes, plan.others);
     if (lane > 0 || output >= plan.outputs) return;
     walk_offsets(plan.kept, output, at);
-    store_number(plan.y, plan.y_dtype, at[1], p.finish(s[0]), plan.accumulate);
+    store_number(plan.y, plan.y_dtype, at[1], p.finish(room[threadIdx.x]), plan.accumulate);
 }
 
 /* ---- planning ---------------------------------------------------------------------- */

@@ -128,7 +128,7 @@ __device__ inline uint32_t same_digit(uint32_t digit, bool there)
 }
 
 /* Puts the items of a tile in their places. A warp has neighbouring items, so that their order is kept: it counts how
- * many of each digit came before. Without `items` they are numbered as they come. */
+ * many of each digit came before. Without `items` they are numbered as they come; without `counts` there is one tile. */
 static __global__ void __launch_bounds__(SORT_THREADS)
     place_items_kernel(const uint32_t *keys, const uint32_t *items, uint32_t n, int shift, uint32_t tiles,
                        const uint32_t *counts, const uint32_t *totals, uint32_t *keys_to, uint32_t *items_to)
@@ -151,8 +151,8 @@ static __global__ void __launch_bounds__(SORT_THREADS)
         __syncwarp();
     }
     __syncthreads();
-    uint32_t before =
-        sum_before(totals[threadIdx.x], &all) + counts[(size_t)threadIdx.x * tiles + blockIdx.x];
+    uint32_t before = sum_before(totals[threadIdx.x], &all);
+    if (counts) before += counts[(size_t)threadIdx.x * tiles + blockIdx.x];
     for (uint32_t w = 0; w < SORT_WARPS; w++) {
         uint32_t count = base[w][threadIdx.x];
         base[w][threadIdx.x] = before;
@@ -174,14 +174,16 @@ inline light_status sort_items(const light_device *device, const sort_room &room
                                segments *sorted)
 {
     int from = 0;
+    uint32_t *counts = room.tiles > 1 ? room.counts : NULL; /* those of one tile are the totals */
     for (int shift = 0; shift == 0 || (shift < 32 && most >> shift); shift += 8) {
         const uint32_t *keys = room.keys[from], *items = shift ? room.items[from] : NULL;
         LIGHT_TRY(launch(device, count_digits_kernel, room.tiles, SORT_THREADS, 0, keys, n, shift, room.tiles,
-                         room.counts));
-        LIGHT_TRY(
-            launch(device, sum_counts_kernel, DIGITS, SORT_THREADS, 0, room.tiles, room.counts, room.totals));
+                         counts ? counts : room.totals));
+        if (counts)
+            LIGHT_TRY(
+                launch(device, sum_counts_kernel, DIGITS, SORT_THREADS, 0, room.tiles, counts, room.totals));
         LIGHT_TRY(launch(device, place_items_kernel, room.tiles, SORT_THREADS, 0, keys, items, n, shift,
-                         room.tiles, (const uint32_t *)room.counts, (const uint32_t *)room.totals,
+                         room.tiles, (const uint32_t *)counts, (const uint32_t *)room.totals,
                          room.keys[!from], room.items[!from]));
         from = !from;
     }

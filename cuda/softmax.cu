@@ -176,7 +176,7 @@ __global__ void __launch_bounds__(LONG_THREADS) softmax_long_kernel(softmax_plan
 }
 
 template <int V, class T>
-__global__ void __launch_bounds__(LONG_THREADS)
+__global__ void __launch_bounds__(LONG_THREADS, 2)
     softmax_long_backward_kernel(softmax_plan plan, T *gx, const T *g, const T *y)
 {
     using R = real_of<T>;
@@ -222,7 +222,8 @@ struct column {
 };
 
 template <class T>
-__global__ void __launch_bounds__(COLUMN_THREADS) softmax_columns_kernel(softmax_plan plan, T *y, const T *x)
+__global__ void __launch_bounds__(COLUMN_THREADS, 2)
+    softmax_columns_kernel(softmax_plan plan, T *y, const T *x)
 {
     using R = real_of<T>;
     __shared__ online_sum<R> room[COLUMN_THREADS];
@@ -246,7 +247,7 @@ __global__ void __launch_bounds__(COLUMN_THREADS) softmax_columns_kernel(softmax
 }
 
 template <class T>
-__global__ void __launch_bounds__(COLUMN_THREADS)
+__global__ void __launch_bounds__(COLUMN_THREADS, 2)
     softmax_columns_backward_kernel(softmax_plan plan, T *gx, const T *g, const T *y)
 {
     using R = real_of<T>;

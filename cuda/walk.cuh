@@ -66,13 +66,15 @@ template <int K> walk<K> walk_of(const light_tensor *const (&operands)[K])
     return walk_over<K>(it);
 }
 
-/* Where element i of the walk lies in each tensor. */
+/* Where element i of the walk lies in each tensor. Dims are few, and this stands in every kernel, often several times:
+ * unrolled it is most of their code, with the divisions of 64 bits above all. */
 template <int K> __device__ inline void walk_offsets(const walk<K> &w, int64_t i, int64_t (&offsets)[K])
 {
 #pragma unroll
     for (int k = 0; k < K; k++) offsets[k] = 0;
     if (w.small) {
         uint32_t rest = (uint32_t)i;
+#pragma unroll 1
         for (int d = w.ndim - 1; d >= 0; d--) {
             uint32_t next = d ? divide(rest, w.divisors[d]) : 0, index = rest - next * w.divisors[d].by;
 #pragma unroll
@@ -81,6 +83,7 @@ template <int K> __device__ inline void walk_offsets(const walk<K> &w, int64_t i
         }
         return;
     }
+#pragma unroll 1
     for (int d = w.ndim - 1; d >= 0; d--) {
         int64_t next = d ? i / w.shape[d] : 0, index = i - next * w.shape[d];
 #pragma unroll

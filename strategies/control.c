@@ -19,6 +19,9 @@
 /* What a program gets to end by itself after another one's failure, and after its own. */
 #define GRACE_SECONDS     1.5
 #define OWN_GRACE_SECONDS 5.0
+/* A process that was stopped for longer than the limit, and finds the others gone when it wakes up, has nothing to tell:
+ * they have told of it. */
+#define RETURN_SECONDS 2.0
 /* How long others may take to hear of a failure. */
 #define INFORM_SECONDS 1.0
 
@@ -33,6 +36,7 @@ static void init(light_control *c, const light_communicator *host, double timeou
                          .wake = -1,
                          .listener = -1,
                          .clock = 1,
+                         .returned = -RETURN_SECONDS,
                          .clock_read = light_now()};
     light_control_slot_init(&c->slot);
     atomic_init(&c->boundary, -1);
@@ -159,8 +163,9 @@ light_status light_control_status(light_control *c)
 void light_control_end_job(light_control *c, light_status status, int code, int telling, const char *text)
 {
     if (atomic_load(&c->failed)) return;
+    bool returned = c->clock - c->returned < RETURN_SECONDS && telling != LIGHT_TELL_BY_CALLER;
     snprintf(c->failure, sizeof c->failure, "%s", text);
-    c->telling = telling;
+    c->telling = returned ? LIGHT_TELL_NOTHING : telling;
     atomic_store_explicit(&c->failed, (int)status, memory_order_release);
     pthread_cond_broadcast(&c->changed);
     if (c->rank == 0)
@@ -186,6 +191,7 @@ static bool fail_first(light_control *c, const char *text)
 static bool fail_later(light_control *c, const char *text)
 {
     double end = light_now() + INFORM_SECONDS;
+    if (atomic_load(&c->failed)) return false;
     light_control_tell_all(c, LIGHT_FRAME_FAIL, 0, text, strlen(text));
     light_control_wake(c);
     while (!atomic_load(&c->failed) && light_control_wait(c, end - light_now())) continue;

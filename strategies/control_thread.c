@@ -149,6 +149,7 @@ static void advance_clock(light_control *c)
     double now = light_now(), passed = now - c->clock_read;
     c->clock_read = now;
     c->clock += passed < 2 * beat_seconds(c) ? passed : 2 * beat_seconds(c);
+    if (passed > c->timeout && passed > 2 * BEAT_SECONDS) c->returned = c->clock;
 }
 
 static void look_at_self(light_control *c)

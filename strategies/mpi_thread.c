@@ -27,6 +27,7 @@ typedef struct job {
     light_collective call;
     light_ticket ticket;
     light_control *control;
+    light_mpi_watched watched; /* without a test: the call is MPI's */
 } job;
 
 static struct {
@@ -99,18 +100,24 @@ static light_status receive(light_transport *t, void *data, size_t bytes, int pe
     return LIGHT_OK;
 }
 
-static light_status finish(light_transport *t)
+/* Between two looks at something that is not there yet. */
+static light_status rest(light_control *control, int looks)
 {
     const struct timespec pause = {.tv_nsec = SLEEP_NS};
+    LIGHT_TRY(light_control_status(control));
+    if (looks < SPINS)
+        sched_yield();
+    else /* it may take long: the cores are for those who compute */
+        nanosleep(&pause, NULL);
+    return LIGHT_OK;
+}
+
+static light_status finish(light_transport *t)
+{
     bool done = engine.request_count == 0;
     for (int tests = 0; !done; tests++) {
         LIGHT_TRY(engine.mpi->test(engine.requests, engine.request_count, &done));
-        if (done) break;
-        LIGHT_TRY(light_control_status(((mpi_transport *)t)->control));
-        if (tests < SPINS)
-            sched_yield();
-        else /* it may take long: the cores are for those who compute */
-            nanosleep(&pause, NULL);
+        if (!done) LIGHT_TRY(rest(((mpi_transport *)t)->control, tests));
     }
     engine.request_count = 0;
     return LIGHT_OK;
@@ -142,20 +149,47 @@ static light_status combine(light_transport *t, light_kernel_args *args)
     return args->device->backend->kernels[LIGHT_KERNEL_COMBINE](args);
 }
 
+static mpi_transport transport_of(const light_mpi_group *group, light_control *control)
+{
+    return (mpi_transport){.base = {.rank = group->base.rank,
+                                    .size = group->base.size,
+                                    .block_bytes = BLOCK_BYTES,
+                                    .send = send,
+                                    .receive = receive,
+                                    .finish = finish,
+                                    .copy = copy,
+                                    .stage = stage,
+                                    .combine = combine},
+                           .group = group,
+                           .control = control};
+}
+
+light_status light_mpi_exchange(light_mpi_group *group, const light_transfer *transfers, int n)
+{
+    mpi_transport t = transport_of(group, group->base.control);
+    for (int i = 0; i < n; i++) {
+        const light_transfer *one = &transfers[i];
+        LIGHT_TRY(one->receive ? receive(&t.base, one->data, one->bytes, one->peer)
+                               : send(&t.base, one->data, one->bytes, one->peer));
+    }
+    return finish(&t.base);
+}
+
 static light_status run_call(const job *j)
 {
-    mpi_transport t = {.base = {.rank = j->group->base.rank,
-                                .size = j->group->base.size,
-                                .block_bytes = BLOCK_BYTES,
-                                .send = send,
-                                .receive = receive,
-                                .finish = finish,
-                                .copy = copy,
-                                .stage = stage,
-                                .combine = combine},
-                       .group = j->group,
-                       .control = j->control};
+    mpi_transport t = transport_of(j->group, j->control);
     return light_run_collective(&t.base, &j->call);
+}
+
+static light_status watch(const job *j)
+{
+    const light_mpi_watched *w = &j->watched;
+    bool done = false;
+    for (int looks = 0; !done; looks++) {
+        LIGHT_TRY(w->test(w->user, w->ticket, &done));
+        if (!done) LIGHT_TRY(rest(j->control, looks));
+    }
+    return LIGHT_OK;
 }
 
 /* ---- the thread ------------------------------------------------------------------------ */
@@ -174,7 +208,7 @@ static void run_job(const job *j)
     if (!engine.failed) {
         uint64_t sequence = ++engine.sequence;
         light_control_enter(j->control, &j->call, sequence);
-        light_status status = run_call(j);
+        light_status status = j->watched.test ? watch(j) : run_call(j);
         if (status == LIGHT_OK) {
             light_control_leave(j->control, sequence);
         } else {
@@ -183,6 +217,7 @@ static void run_job(const job *j)
             note_failure();
         }
     }
+    if (engine.failed && j->watched.give_up) j->watched.give_up(j->watched.user);
     pthread_mutex_lock(&engine.lock);
     j->group->done = j->ticket;
     pthread_cond_broadcast(&engine.changed);
@@ -268,13 +303,26 @@ void light_mpi_close(void)
     engine.opens--;
 }
 
+static light_status hand_over(job *j, light_ticket *ticket)
+{
+    if (engine.failed) return failure();
+    j->control = j->group->base.control;
+    *ticket = j->ticket = ++j->group->started;
+    light_queue_push(engine.jobs, j);
+    return LIGHT_OK;
+}
+
 light_status light_mpi_start(light_mpi_group *group, const light_collective *call, light_ticket *ticket)
 {
-    job j = {group, *call, group->started + 1, group->base.control};
-    if (engine.failed) return failure();
-    *ticket = group->started = j.ticket;
-    light_queue_push(engine.jobs, &j);
-    return LIGHT_OK;
+    job j = {.group = group, .call = *call};
+    return hand_over(&j, ticket);
+}
+
+light_status light_mpi_watch(light_mpi_group *group, const light_collective *call,
+                             const light_mpi_watched *watched, light_ticket *ticket)
+{
+    job j = {.group = group, .call = *call, .watched = *watched};
+    return hand_over(&j, ticket);
 }
 
 light_status light_mpi_wait(light_mpi_group *group, light_ticket ticket)

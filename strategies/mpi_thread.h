@@ -5,6 +5,7 @@
 #define LIGHT_STRATEGIES_MPI_THREAD_H
 
 #include "strategies/communicators.h"
+#include "tensor/collectives.h"
 
 #include <stdatomic.h>
 
@@ -25,6 +26,19 @@ void light_mpi_close(void);
 /* Hands a call over, and waits for it. */
 light_status light_mpi_start(light_mpi_group *group, const light_collective *call, light_ticket *ticket);
 light_status light_mpi_wait(light_mpi_group *group, light_ticket ticket);
+
+/* A call that a device makes by itself, and that has to be looked after in its turn: whether it is done, and what to do
+ * when it will never be. All in the thread. */
+typedef struct light_mpi_watched {
+    void *user;
+    light_ticket ticket; /* the user's */
+    light_status (*test)(void *user, light_ticket ticket, bool *done);
+    void (*give_up)(void *user);
+} light_mpi_watched;
+light_status light_mpi_watch(light_mpi_group *group, const light_collective *call,
+                             const light_mpi_watched *watched, light_ticket *ticket);
+/* For `test`: messages of host memory, all at once. */
+light_status light_mpi_exchange(light_mpi_group *group, const light_transfer *transfers, int n);
 
 /* A tag above all that this process has used, and one that is used from now on. */
 int light_mpi_next_tag(void);

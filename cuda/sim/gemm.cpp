@@ -56,9 +56,24 @@ template <class T, class Y> static void product(const gemm_args &g)
     }
 }
 
+/* Nothing but the work memory, so that it is asked for when a library would. */
+struct gemm_plans {
+    void *workspace;
+};
+
+light_status prepare_gemm(const light_device *device)
+{
+    device_state *s = state_of(device);
+    if (!s->gemms) s->gemms = (gemm_plans *)calloc(1, sizeof *s->gemms);
+    if (!s->gemms) return light_fail(LIGHT_ERR_MEMORY, "out of memory on the host");
+    if (s->gemms->workspace) return LIGHT_OK;
+    return cuda_status(device, cudaMalloc(&s->gemms->workspace, 256), "work memory for products");
+}
+
 /* A bias of f64 is not added here, so that this case is played too. */
 light_status library_gemm(const light_device *device, const gemm_args &g, bool *done)
 {
+    LIGHT_TRY(prepare_gemm(device));
     *done = !(g.bias && g.dtype == LIGHT_F64);
     if (!*done) return LIGHT_OK;
     return by_float(g.dtype, [&](auto type) {
@@ -74,8 +89,13 @@ light_status library_gemm(const light_device *device, const gemm_args &g, bool *
     });
 }
 
-void close_gemm(light_device *)
+void close_gemm(light_device *device)
 {
+    gemm_plans *plans = state_of(device)->gemms;
+    if (!plans) return;
+    if (plans->workspace) cudaFree(plans->workspace);
+    free(plans);
+    state_of(device)->gemms = NULL;
 }
 
 } // namespace light

@@ -239,6 +239,7 @@ cudaError_t cudaMalloc(void **data, size_t bytes)
     sim::lock held(sim::mutex);
     char *memory = nullptr;
     cudaError_t error = sim::device_error();
+    if (error == cudaSuccess) error = sim::unless_capturing("cudaMalloc");
     if (error == cudaSuccess && bytes) error = sim::allocate(bytes, &memory);
     *data = memory;
     return error;
@@ -248,6 +249,7 @@ cudaError_t cudaFree(void *data)
 {
     sim::lock held(sim::mutex);
     if (!data) return cudaSuccess;
+    if (cudaError_t error = sim::unless_capturing("cudaFree")) return error;
     if (cudaError_t error = sim::check_owned(data, sim::MEMORY_DEVICE)) return error;
     cudaError_t error = sim::finish_all();
     sim::give_back((char *)data);
@@ -267,6 +269,8 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 cudaError_t cudaMallocHost(void **data, size_t bytes)
 {
     sim::lock held(sim::mutex);
+    *data = nullptr;
+    if (cudaError_t error = sim::unless_capturing("cudaMallocHost")) return error;
     *data = malloc(bytes ? bytes : 1);
     if (!*data) return sim::fail(cudaErrorMemoryAllocation, "%zu MiB of pinned memory", bytes >> 20);
     memset(*data, 0xff, bytes);
@@ -290,6 +294,7 @@ cudaError_t cudaFreeHost(void *data)
 {
     sim::lock held(sim::mutex);
     if (!data) return cudaSuccess;
+    if (cudaError_t error = sim::unless_capturing("cudaFreeHost")) return error;
     if (cudaError_t error = sim::check_owned(data, sim::MEMORY_PINNED)) return error;
     cudaError_t error = sim::finish_all();
     sim::allocations.erase((char *)data);

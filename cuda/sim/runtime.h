@@ -89,6 +89,9 @@ enum { SHARED_LIMIT = 227 << 10, SHARED_UNASKED = 48 << 10 }; /* as on an H100 *
 extern std::recursive_mutex mutex;
 using lock = std::lock_guard<std::recursive_mutex>;
 
+/* The error of a call that a thread may not make while it captures a stream: asking for memory, giving it back. */
+cudaError_t unless_capturing(const char *doing);
+
 /* What tests count. */
 struct counts {
     uint64_t launches, synchronizations, allocations;
@@ -106,6 +109,8 @@ size_t memory_limit();
 extern unsigned seed;
 /* Runs `work` in the stream's turn. */
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> work);
+/* The same, but not before `ready`, which another process or thread makes true: until then the stream stands still. */
+cudaError_t enqueue_when(cudaStream_t stream, std::function<bool()> ready, std::function<void()> work);
 /* Runs all that has been asked for. */
 cudaError_t finish_all();
 int device_of(cudaStream_t stream);

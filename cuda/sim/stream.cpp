@@ -7,6 +7,9 @@
 #include <cstring>
 #include <deque>
 #include <memory>
+#include <set>
+#include <thread>
+#include <unistd.h>
 #include <vector>
 
 /* Recorded `wanted` times, of which `done` have happened. */
@@ -23,6 +26,7 @@ struct command {
     std::shared_ptr<sim_event> event; /* to wait for, or to record when there is no work */
     uint64_t count;                   /* how often it must have been recorded by then */
     bool waits;
+    std::function<bool()> ready; /* set: not before this is true */
 };
 
 } // namespace sim
@@ -62,7 +66,15 @@ static bool can_run(const sim_stream *s)
 {
     if (s->queue.empty()) return false;
     const command &c = s->queue.front();
-    return !c.waits || c.event->done >= c.count;
+    return (!c.waits || c.event->done >= c.count) && (!c.ready || c.ready());
+}
+
+/* Whether a stream stands still for what others have to do. */
+static bool others_are_awaited()
+{
+    for (const sim_stream *s : streams)
+        if (!s->queue.empty() && s->queue.front().ready) return true;
+    return false;
 }
 
 static void forget_stream(sim_stream *s)
@@ -97,13 +109,25 @@ static bool step()
     return true;
 }
 
-/* Runs commands until `reached`. */
-template <class F> static cudaError_t run_until(F reached)
+/* Others get the mutex for a moment. */
+static void let_others()
+{
+    mutex.unlock();
+    usleep(20);
+    mutex.lock();
+}
+
+/* Runs commands until `reached`; where others have to do something first, waits for them, or leaves the rest. */
+template <class F> static cudaError_t run_until(F reached, bool patient = true)
 {
     if (reached()) return device_error();
     access open;
-    while (!reached())
-        if (!step()) return device_failed(cudaErrorUnknown, "streams wait for each other");
+    while (!reached()) {
+        if (step()) continue;
+        if (!others_are_awaited()) return device_failed(cudaErrorUnknown, "streams wait for each other");
+        if (!patient) break;
+        let_others();
+    }
     return device_error();
 }
 
@@ -139,16 +163,24 @@ static cudaError_t push(sim_stream *stream, command &&c)
         return cudaSuccess;
     }
     stream->queue.push_back(std::move(c));
-    if (!seed) return finish_all();
+    if (!seed) return run_until([] { return queued() == 0; }, false);
     /* Now and then the device is faster than the host. */
     size_t goal = next_random(&random_state) % 8 ? QUEUE_LIMIT : next_random(&random_state) % QUEUE_LIMIT;
-    return run_until([goal] { return queued() <= goal; });
+    return run_until([goal] { return queued() <= goal; }, false);
 }
 
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> work)
 {
+    lock held(mutex);
     if (cudaError_t error = check_stream(stream)) return error;
-    return push(stream, {std::move(work), nullptr, 0, false});
+    return push(stream, {std::move(work), nullptr, 0, false, nullptr});
+}
+
+cudaError_t enqueue_when(cudaStream_t stream, std::function<bool()> ready, std::function<void()> work)
+{
+    lock held(mutex);
+    if (cudaError_t error = check_stream(stream)) return error;
+    return push(stream, {std::move(work), nullptr, 0, false, std::move(ready)});
 }
 
 int device_of(cudaStream_t stream)
@@ -175,7 +207,7 @@ static cudaError_t record(cudaEvent_t event, cudaStream_t stream)
         return fail(cudaErrorInvalidResourceHandle, "an event of device %d is recorded on device %d",
                     e->device, stream->device);
     uint64_t count = ++e->wanted;
-    return push(stream, {nullptr, e, count, false});
+    return push(stream, {nullptr, e, count, false, nullptr});
 }
 
 /* ---- copies ------------------------------------------------------------------------- */
@@ -297,7 +329,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     std::shared_ptr<sim_event> e = sim::find_event(event);
     if (!e) return cudaErrorInvalidResourceHandle;
     if (cudaError_t error = sim::check_stream(stream)) return error;
-    return sim::push(stream, {nullptr, e, e->wanted, true});
+    return sim::push(stream, {nullptr, e, e->wanted, true, nullptr});
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
@@ -353,12 +385,22 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 
 /* ---- graphs ------------------------------------------------------------------------------ */
 
+/* The threads that capture streams. Not thread_local, which is shared memory here (shared.h). */
+static std::multiset<std::thread::id> capturing;
+
+cudaError_t sim::unless_capturing(const char *doing)
+{
+    if (!capturing.count(std::this_thread::get_id())) return cudaSuccess;
+    return fail(cudaErrorStreamCaptureUnsupported, "%s while a stream is being captured", doing);
+}
+
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
 {
     sim::lock held(sim::mutex);
     if (cudaError_t error = sim::check_stream(stream)) return error;
     if (stream->capture) return sim::fail(cudaErrorIllegalState, "the stream is being captured already");
     stream->capture = new sim_graph;
+    capturing.insert(std::this_thread::get_id());
     return cudaSuccess;
 }
 
@@ -368,6 +410,9 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     *graph = nullptr;
     if (cudaError_t error = sim::check_stream(stream)) return error;
     if (!stream->capture) return sim::fail(cudaErrorIllegalState, "the stream is not being captured");
+    auto me = capturing.find(std::this_thread::get_id());
+    if (me == capturing.end()) return sim::fail(cudaErrorIllegalState, "another thread captures the stream");
+    capturing.erase(me);
     *graph = stream->capture;
     stream->capture = nullptr;
     return cudaSuccess;

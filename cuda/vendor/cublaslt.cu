@@ -70,15 +70,16 @@ static gemm_key key_of(const gemm_args &g)
 
 /* ---- opening and closing ---------------------------------------------------------- */
 
-static light_status open_plans(const light_device *device, const gemm_args &g)
+light_status prepare_gemm(const light_device *device)
 {
     device_state *s = state_of(device);
     if (!s->gemms) s->gemms = (gemm_plans *)calloc(1, sizeof *s->gemms);
     if (!s->gemms) return light_fail(LIGHT_ERR_MEMORY, "out of memory on the host");
-    if (!s->gemms->handle)
-        LIGHT_TRY(check(device, g, cublasLtCreate(&s->gemms->handle), "opening the library for"));
+    cublasStatus_t status = s->gemms->handle ? CUBLAS_STATUS_SUCCESS : cublasLtCreate(&s->gemms->handle);
+    if (status != CUBLAS_STATUS_SUCCESS)
+        return light_fail(LIGHT_ERR_INTERNAL, "%s: cuBLASLt cannot be opened: %s", device->name,
+                          cublasLtGetStatusString(status));
     if (s->gemms->workspace) return LIGHT_OK;
-    LIGHT_TRY(refuse_recording(device, "the first product"));
     return cuda_status(device, cudaMalloc(&s->gemms->workspace, WORKSPACE), "work memory for products");
 }
 
@@ -223,7 +224,7 @@ light_status library_gemm(const light_device *device, const gemm_args &g, bool *
     const float narrow[2] = {(float)wide[0], (float)wide[1]};
     const bool is_f64 = g.dtype == LIGHT_F64;
     const gemm_key key = key_of(g);
-    LIGHT_TRY(open_plans(device, g));
+    LIGHT_TRY(prepare_gemm(device));
     gemm_plans *plans = state_of(device)->gemms;
     LIGHT_TRY(make_room(&plans->table));
     gemm_plan *p = find_plan(&plans->table, key);

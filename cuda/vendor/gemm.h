@@ -34,6 +34,8 @@ struct gemm_args {
 /* Any sizes, 0 among them. The same bits in every run. */
 light_status gemm(const light_device *device, gemm_args args);
 
+/* Gets the memory that products need, which cannot be had while a graph is recorded. The first product does it too. */
+light_status prepare_gemm(const light_device *device);
 /* The library's part: no size is 0, and a bias has y's dtype. `done` is false where the library has no way to compute
  * this, with a bias perhaps only for that. */
 light_status library_gemm(const light_device *device, const gemm_args &args, bool *done);

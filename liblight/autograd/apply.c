@@ -49,6 +49,20 @@ light_status light_run(light_step *s, light_kernel_id id, const light_kernel_arg
     return light_step_record(s, status);
 }
 
+/* ---- values that are elsewhere ------------------------------------------ */
+
+light_status light_all_here(light_tensor *const *in, int n_in)
+{
+    for (int i = 0; i < n_in; i++)
+        if (in[i] && in[i]->storage->keeper && !in[i]->storage->keeper->here)
+            return light_fail(
+                LIGHT_ERR_STATE,
+                "input %d lies in a shard that had to make room for those of other inputs; mark a "
+                "module that holds all of them with light_module_shard_unit",
+                i);
+    return LIGHT_OK;
+}
+
 /* ---- checks ------------------------------------------------------------- */
 
 static light_status check_inputs(light_step *s, light_tensor *const *in, int n_in, uint32_t optional)
@@ -70,8 +84,10 @@ static light_status check_inputs(light_step *s, light_tensor *const *in, int n_i
         else if (t->step && t->step != s)
             problem = "belongs to another step (light_keep copies it out)";
         if (problem) return light_fail(LIGHT_ERR_STATE, "input %d %s", i, problem);
+        light_keeper *keeper = t->storage->keeper;
+        if (keeper && !keeper->here) LIGHT_TRY(keeper->fetch(keeper, s));
     }
-    return LIGHT_OK;
+    return light_all_here(in, n_in);
 }
 
 /* Casts floating inputs as the operation's class and the precision ask. */

@@ -42,7 +42,10 @@ static light_status make_exclusive(light_step *s, light_tensor *t)
 
 static light_slot leaf_slot(light_step *s, light_tensor *t)
 {
+    light_keeper *keeper = t->storage->keeper;
     if (!t->grad && make_leaf_grad(s, t) != LIGHT_OK) return (light_slot){0};
+    if (keeper && !keeper->grads_here && light_step_record(s, keeper->fetch_grads(keeper, s)) != LIGHT_OK)
+        return (light_slot){0};
     light_slot slot = {t->grad, !t->grad_fresh};
     t->grad_fresh = false;
     return slot;
@@ -131,7 +134,7 @@ light_status light_grad_give(light_step *s, light_node *node, int i, light_tenso
 /* ---- the walk ----------------------------------------------------------- */
 
 /* A leaf whose last use has been passed is told so. */
-static void count_down(light_node *node)
+static void count_down(light_step *s, light_node *node)
 {
     for (int i = 0; i < node->n_in; i++) {
         light_tensor *t = node->in[i];
@@ -139,6 +142,8 @@ static void count_down(light_node *node)
         t = light_leaf(t);
         if (!t->requires_grad || --t->uses > 0) continue;
         t->uses = 0;
+        light_keeper *keeper = t->storage->keeper;
+        if (keeper) keeper->ready(keeper, s, t);
         if (t->hook && t->grad && !t->grad_fresh) t->hook(t, t->hook_user);
     }
 }
@@ -166,6 +171,21 @@ static light_status check_saved(const light_node *node)
     return LIGHT_OK;
 }
 
+/* Values that went away after the operation had read them come back. */
+static light_status fetch_saved(light_step *s, const light_node *node)
+{
+    bool fetched = false;
+    for (int i = 0; i < node->n_in && i < 32; i++) {
+        light_tensor *t = node->in[i];
+        light_keeper *keeper = t && (node->saved_in >> i & 1) ? t->storage->keeper : NULL;
+        if (!keeper) continue;
+        if (!keeper->here) LIGHT_TRY(keeper->fetch(keeper, s));
+        if (t->master && !light_step_lowered(s, t->master)) return light_step_status(s);
+        fetched = true;
+    }
+    return fetched ? light_all_here(node->in, node->n_in < 32 ? node->n_in : 32) : LIGHT_OK;
+}
+
 static light_status run_backward(light_step *s, light_node *node)
 {
     light_tensor *grads_small[LIGHT_OP_MAX_OUT];
@@ -178,6 +198,7 @@ static light_status run_backward(light_step *s, light_node *node)
     const char *outer = s->op, *path = light_step_set_path(s, node->path);
     s->op = node->op->name;
     light_status status = check_saved(node);
+    if (status == LIGHT_OK) status = fetch_saved(s, node);
     light_range_push(s->device, node->op->name);
     if (status == LIGHT_OK) status = node->op->backward(s, node, grads_small);
     light_range_pop(s->device);
@@ -209,7 +230,7 @@ light_status light_walk_tape(light_step *s)
             link = &node->previous;
         } else if (run_backward(s, node) == LIGHT_OK) {
             let_go(s, node);
-            count_down(node);
+            count_down(s, node);
         }
         node = previous;
     }

@@ -6,6 +6,7 @@
 #include "autograd/op.h"
 #include "autograd/pool.h"
 #include "tensor/arena.h"
+#include "tensor/communicator.h"
 
 struct light_step {
     light_device *device;
@@ -28,6 +29,9 @@ struct light_step {
     light_dtype dtype; /* of floating tensors for which none is given; LIGHT_DTYPE_DEFAULT: f32 */
     light_dtype lower; /* products run in this dtype; LIGHT_DTYPE_DEFAULT: as they come */
     bool lower_all;    /* so does all that reads parameters (bf16-true); false: mixed precision */
+    light_communicator
+        *batch_group; /* batch norm in training uses the batches of its first ranks; NULL: its own */
+    int batch_ranks;
     const light_tensor *grad_scale; /* f32 scalar by which gradients are too large; NULL: they are not */
     void *trainer;                  /* what runs the step, for light_log and manual optimization */
 };
@@ -41,6 +45,8 @@ light_status light_step_record(light_step *s, light_status status);
 void light_storage_unref(light_step *s, light_storage *storage);
 /* Drops the user's hold on all storages made since `since` (NULL: all), except `keep`. */
 void light_step_drop_users(light_step *s, const light_storage *since, const light_storage *keep);
+/* Inputs whose values a strategy has fetched for one operation are all still there. */
+light_status light_all_here(light_tensor *const *in, int n_in);
 /* The 16-bit copy of a parameter, up to date; NULL when it has none. It is a leaf whose gradient is the parameter's. */
 light_tensor *light_step_lowered(light_step *s, light_tensor *t);
 /* x in `dtype`, on the tape. */

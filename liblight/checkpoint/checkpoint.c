@@ -2,6 +2,8 @@
 /* The list of tensors to save. */
 #include "checkpoint/checkpoint.h"
 
+#include "checkpoint/boxes.h"
+
 #include "base/memory.h"
 
 #include <string.h>
@@ -43,6 +45,42 @@ light_status light_checkpoint_list_add(light_checkpoint_list *list, const char *
     item.name = light_strdup(name);
     if (!item.name) return LIGHT_ERR_MEMORY;
     list->items[list->count++] = item;
+    return LIGHT_OK;
+}
+
+static light_status check_part(const char *name, const light_tensor *part, light_shape global, int64_t begin)
+{
+    char a[256], b[256];
+    const light_shape shape = light_shape_of(part);
+    const int64_t numel = light_shape_numel(global);
+
+    bool good = part->contiguous && (shape.ndim == 1 || light_shape_equal(shape, global)) && begin >= 0 &&
+                begin <= numel && part->numel <= numel - begin;
+    if (good) return LIGHT_OK;
+    return light_fail(LIGHT_ERR_SHAPE, "checkpoint: '%s' of shape %s from element %lld on is no part of %s",
+                      name, light_shape_format(shape, a, sizeof a), (long long)begin,
+                      light_shape_format(global, b, sizeof b));
+}
+
+light_status light_checkpoint_list_add_part(light_checkpoint_list *list, const char *name,
+                                            const light_tensor *part, const light_shape *global_shape,
+                                            int64_t begin)
+{
+    light_box boxes[LIGHT_MAX_BOXES];
+    light_tensor window = *part;
+
+    LIGHT_TRY(check_part(name, part, *global_shape, begin));
+    /* A tensor without elements is there too, once for each that names it. */
+    if (light_shape_numel(*global_shape) == 0) {
+        light_tensor_set_shape(&window, *global_shape);
+        return light_checkpoint_list_add(list, name, &window, NULL, NULL);
+    }
+    int count = light_boxes_of_range(*global_shape, begin, begin + part->numel, boxes);
+    for (int i = 0; i < count; i++) {
+        light_tensor_set_shape(&window, boxes[i].shape);
+        LIGHT_TRY(light_checkpoint_list_add(list, name, &window, global_shape, boxes[i].start));
+        window.data += (size_t)window.numel * light_dtype_size((light_dtype)window.dtype);
+    }
     return LIGHT_OK;
 }
 

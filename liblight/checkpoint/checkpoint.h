@@ -38,7 +38,14 @@ typedef struct light_checkpoint_list {
 light_status light_checkpoint_list_add(light_checkpoint_list *list, const char *name,
                                        const light_tensor *tensor, const light_shape *global_shape,
                                        const int64_t *start);
-/* Adds the parameters and persistent buffers of a built module as PREFIX/PATH. Tied ones are added once. */
+/* Adds the elements from `begin` on, in row-major order, of a global tensor. `part` is gapless, and 1-d unless it is all
+ * of it. They become the boxes of light_boxes_of_range, each a slice; of an empty part nothing is added, unless the
+ * global tensor is empty. */
+light_status light_checkpoint_list_add_part(light_checkpoint_list *list, const char *name,
+                                            const light_tensor *part, const light_shape *global_shape,
+                                            int64_t begin);
+/* Adds the parameters and persistent buffers of a built module as PREFIX/PATH, of each the part that this process saves.
+ * Tied ones are added once. */
 light_status light_checkpoint_list_add_module(light_checkpoint_list *list, light_module *root,
                                               const char *prefix);
 void light_checkpoint_list_free(light_checkpoint_list *list);
@@ -58,17 +65,21 @@ typedef struct light_checkpoint_result {
 typedef void (*light_checkpoint_done)(void *user, const light_checkpoint_result *result);
 
 /* The processes that write one checkpoint together. Rank r writes the file model-0000r-of-N.h5 with the tensors of its
- * list; rank 0 also the state, the manifest and the name. The calls are made from the writer's thread; they fail when
- * another process has failed. Messages are numbered by save, alike on all ranks. */
+ * list; rank 0 also the state, the manifest and the names. The calls are made from the writer's thread; they fail when
+ * another process has failed. Messages have numbers, alike on all ranks: each rank sends, and rank 0 announces, at most
+ * one of a number, and none is sent that nobody takes. */
 typedef struct light_checkpoint_group {
     int rank, size;
     void *user;
     /* To rank 0; from rank `rank`, on rank 0 (*bytes is the caller's, to be light_free'd). */
-    light_status (*send)(void *user, uint64_t save, const void *bytes, size_t n);
-    light_status (*receive)(void *user, int rank, uint64_t save, void **bytes, size_t *n);
+    light_status (*send)(void *user, uint64_t number, const void *bytes, size_t n);
+    light_status (*receive)(void *user, int rank, uint64_t number, void **bytes, size_t *n);
     /* From rank 0 to all others. */
-    light_status (*announce)(void *user, uint64_t save, const void *bytes, size_t n);
-    light_status (*await)(void *user, uint64_t save, void **bytes, size_t *n);
+    light_status (*announce)(void *user, uint64_t number, const void *bytes, size_t n);
+    light_status (*await)(void *user, uint64_t number, void **bytes, size_t *n);
+    /* On rank 0, right before a checkpoint gets its name: fails when that is not for this process any more, because the
+     * job was started anew while this one was thought dead, say. NULL: it always is. */
+    light_status (*may_publish)(void *user);
 } light_checkpoint_group;
 
 typedef struct light_checkpoint_request {
@@ -96,7 +107,8 @@ void light_checkpoint_writer_free(light_checkpoint_writer *writer);
 
 /* Starts a save, after waiting for the one before. A failure to start is returned, and `done` is not called; what
  * happens after that is told to `done`, and without one as a warning. With background false the return value says it
- * too. A failed save leaves no files behind, and the checkpoint that stood at `path` as it was. */
+ * too. A failed save leaves no files behind, and the checkpoint that stood at `path` as it was. In a group every failure
+ * is told to `done`, on all ranks the same, since the others wait for this one. */
 light_status light_checkpoint_save(light_checkpoint_writer *writer, const light_checkpoint_request *request);
 
 /* Has the save under way ended? Then calls its `done` and returns its status; LIGHT_OK else. Costs nothing. */
@@ -105,14 +117,6 @@ light_status light_checkpoint_poll(light_checkpoint_writer *writer);
 light_status light_checkpoint_wait(light_checkpoint_writer *writer);
 
 /* ---- folders ------------------------------------------------------------- */
-
-/* What the manifest says, without reading the rest. */
-typedef struct light_checkpoint_about {
-    int64_t created_ns; /* since 1970, by the writer's clock */
-    int64_t step, epoch;
-    uint64_t bytes;
-} light_checkpoint_about;
-light_status light_checkpoint_peek(const char *path, light_checkpoint_about *out);
 
 /* Opens what light_checkpoint_newest would find. */
 light_status light_checkpoint_open_newest(const char *folder, light_checkpoint **out);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -111,6 +112,13 @@ light_status light_io_link(const char *from, const char *to)
     return impossible ? LIGHT_ERR_UNSUPPORTED : status;
 }
 
+static atomic_uint_fast64_t bytes_read;
+
+uint64_t light_io_bytes_read(void)
+{
+    return atomic_load(&bytes_read);
+}
+
 light_status light_io_read(int file, const char *path, void *to, size_t bytes, uint64_t offset)
 {
     char *at = to;
@@ -120,6 +128,7 @@ light_status light_io_read(int file, const char *path, void *to, size_t bytes, u
         if (count < 0 && errno == EINTR) continue;
         if (count < 0) return light_io_fail("read", path);
         if (count == 0) return light_fail(LIGHT_ERR_FORMAT, "%s is shorter than it should be", path);
+        atomic_fetch_add_explicit(&bytes_read, (uint64_t)count, memory_order_relaxed);
         at += count;
         bytes -= (size_t)count;
         offset += (uint64_t)count;

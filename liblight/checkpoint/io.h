@@ -28,6 +28,8 @@ light_status light_io_link(const char *from, const char *to);
 
 /* Reads exactly `bytes` bytes; a file that ends before is LIGHT_ERR_FORMAT. */
 light_status light_io_read(int file, const char *path, void *to, size_t bytes, uint64_t offset);
+/* All that light_io_read has read in this process, for tests of how much that is. */
+uint64_t light_io_bytes_read(void);
 
 /* "cannot DOING PATH: errno's text", LIGHT_ERR_NOT_FOUND for ENOENT and LIGHT_ERR_IO else. */
 light_status light_io_fail(const char *doing, const char *path);

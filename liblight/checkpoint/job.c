@@ -7,6 +7,7 @@
 #include "base/string.h"
 #include "tensor/device.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -94,6 +95,14 @@ static light_status plan_reserve(light_file_plan *plan, size_t count)
     return plan->datasets && plan->extents ? LIGHT_OK : LIGHT_ERR_MEMORY;
 }
 
+/* Room for the checksums of a chunk's pieces. */
+static light_status reserve_pieces(light_extent *extent, uint64_t bytes)
+{
+    if (bytes <= LIGHT_PIECE_BYTES) return LIGHT_OK;
+    extent->pieces = light_alloc(light_extent_pieces(bytes) * sizeof *extent->pieces);
+    return extent->pieces ? LIGHT_OK : LIGHT_ERR_MEMORY;
+}
+
 /* Position in the list, by name; of one name in the order of the list. */
 typedef struct named {
     const char *name;
@@ -140,16 +149,18 @@ static light_status add_tensor(light_save_job *job, const light_checkpoint_list 
         chunk->shape = light_shape_of(&item->tensor);
         memcpy(chunk->start, item->start, sizeof chunk->start);
         LIGHT_TRY(encoded_path(item->name, i, &chunk->dataset));
+        LIGHT_TRY(reserve_pieces(&chunk->extent, item_bytes(item)));
         bool whole = light_shape_equal(chunk->shape, tensor->shape);
         plan->datasets[group[i].index] = (light_dataset){.path = chunk->dataset,
                                                          .dtype = tensor->dtype,
                                                          .shape = chunk->shape,
                                                          .global_shape = &tensor->shape,
                                                          .start = whole ? NULL : chunk->start,
-                                                         .bytes = item_bytes(item)};
+                                                         .bytes = item_bytes(item),
+                                                         .pieces = chunk->extent.pieces};
         plan->extents[group[i].index] = &chunk->extent;
     }
-    return light_manifest_check_chunks("checkpoint", tensor);
+    return LIGHT_OK;
 }
 
 /* The tensors in the order of the list. `order` is sorted by name, `lead` tells of each item where its name's run in
@@ -258,19 +269,33 @@ static light_status add_state(light_save_job *job)
 
 /* ---- the whole ------------------------------------------------------------- */
 
-static light_status add_files(light_save_job *job, const light_checkpoint_request *request)
+void light_shard_name(char name[LIGHT_SHARD_NAME_BYTES], int rank, int size)
 {
-    static const char *const names[LIGHT_PLAN_COUNT] = {"model-00000-of-00001.h5", "common.h5"};
+    snprintf(name, LIGHT_SHARD_NAME_BYTES, "model-%05d-of-%05d.h5", rank, size);
+}
+
+static light_status add_files(light_save_job *job, const light_checkpoint_request *request, int rank,
+                              int size)
+{
+    char shard[LIGHT_SHARD_NAME_BYTES];
+    const char *const names[LIGHT_PLAN_COUNT] = {shard, "common.h5"};
+    light_shard_name(shard, rank, size);
     job->manifest.files = light_calloc(LIGHT_PLAN_COUNT, sizeof *job->manifest.files);
     if (!job->manifest.files) return LIGHT_ERR_MEMORY;
-    for (size_t i = 0; i < LIGHT_PLAN_COUNT; i++) {
-        job->plans[i].name = names[i];
-        job->plans[i].about =
-            (light_layout_about){.step = request->step, .epoch = request->epoch, .shard_count = 1};
+    for (size_t i = 0; i < (rank == 0 ? LIGHT_PLAN_COUNT : 1); i++) {
+        job->plans[i].about = (light_layout_about){
+            .step = request->step, .epoch = request->epoch, .shard_index = rank, .shard_count = size};
         job->manifest.files[i].name = light_strdup(names[i]);
         job->manifest.file_count++;
         if (!job->manifest.files[i].name) return LIGHT_ERR_MEMORY;
     }
+    return LIGHT_OK;
+}
+
+static light_status check_whole(const light_manifest *manifest)
+{
+    for (size_t i = 0; i < manifest->tensor_count; i++)
+        LIGHT_TRY(light_manifest_check_chunks("checkpoint", &manifest->tensors[i]));
     return LIGHT_OK;
 }
 
@@ -279,6 +304,8 @@ light_status light_save_job_init(light_save_job *job, const light_checkpoint_req
 {
     static const light_checkpoint_list none;
     const light_checkpoint_list *list = request->tensors ? request->tensors : &none;
+    const int rank = request->group ? request->group->rank : 0,
+              size = request->group ? request->group->size : 1;
     struct timespec now;
 
     *job = (light_save_job){.state = request->state};
@@ -287,9 +314,10 @@ light_status light_save_job_init(light_save_job *job, const light_checkpoint_req
     job->manifest.step = request->step;
     job->manifest.epoch = request->epoch;
     job->manifest.run = light_strdup(run);
-    light_status status = job->manifest.run ? add_files(job, request) : LIGHT_ERR_MEMORY;
+    light_status status = job->manifest.run ? add_files(job, request, rank, size) : LIGHT_ERR_MEMORY;
     if (status == LIGHT_OK) status = add_tensors(job, list);
-    if (status == LIGHT_OK) status = add_state(job);
+    if (status == LIGHT_OK && size == 1) status = check_whole(&job->manifest);
+    if (status == LIGHT_OK && rank == 0) status = add_state(job);
     if (status == LIGHT_OK) status = copy_items(job, list, request->background, staging);
     if (status != LIGHT_OK) light_save_job_free(job);
     return status;

@@ -19,9 +19,10 @@ typedef struct light_dataset {
     const light_shape *global_shape;
     const int64_t *start;
     uint64_t bytes;
-    const void *data;
-    uint64_t offset; /* out: where in the file; 0 for no bytes */
-    uint32_t crc;    /* out, by light_write_file */
+    const void *data; /* NULL: the plan fetches it */
+    uint64_t offset;  /* out: where in the file; 0 for no bytes */
+    uint32_t crc;     /* out, when it was written */
+    uint32_t *pieces; /* filled then; NULL for one piece (manifest.h) */
 } light_dataset;
 
 typedef struct light_layout {

@@ -16,11 +16,17 @@ void light_manifest_free(light_manifest *m)
 {
     for (size_t i = 0; i < m->file_count; i++) light_free(m->files[i].name);
     for (size_t i = 0; i < m->tensor_count; i++) {
-        for (size_t k = 0; k < m->tensors[i].chunk_count; k++) light_free(m->tensors[i].chunks[k].dataset);
+        for (size_t k = 0; k < m->tensors[i].chunk_count; k++) {
+            light_free(m->tensors[i].chunks[k].dataset);
+            light_free(m->tensors[i].chunks[k].extent.pieces);
+        }
         light_free(m->tensors[i].chunks);
         light_free(m->tensors[i].name);
     }
-    for (size_t i = 0; i < m->value_count; i++) light_free(m->values[i].path);
+    for (size_t i = 0; i < m->value_count; i++) {
+        light_free(m->values[i].path);
+        light_free(m->values[i].extent.pieces);
+    }
     light_free(m->files);
     light_free(m->tensors);
     light_free(m->values);
@@ -55,6 +61,11 @@ static void format_extent(light_string *out, const light_extent *extent)
                         ", \"file\": %zu, \"offset\": %" PRIu64 ", \"bytes\": %" PRIu64
                         ", \"crc32c\": \"%08" PRIx32 "\"",
                         extent->file, extent->offset, extent->bytes, extent->crc);
+    if (!extent->pieces) return;
+    light_string_append(out, ", \"pieces\": \"");
+    for (size_t i = 0; i < light_extent_pieces(extent->bytes); i++)
+        light_string_printf(out, "%08" PRIx32, extent->pieces[i]);
+    light_string_append(out, "\"");
 }
 
 static void format_tensor(light_string *out, const light_manifest_tensor *tensor)

@@ -14,12 +14,22 @@
 #define LIGHT_MANIFEST_VERSION 1
 #define LIGHT_MANIFEST_WRITER  "liblight " LIGHT_VERSION_TEXT
 
+/* Longer extents have a checksum for each piece of this size too, so that reading a little of one does not mean summing
+ * up all of it. Part of the format. */
+#define LIGHT_PIECE_BYTES ((uint64_t)1 << 20)
+
 /* Bytes of a file, with their checksum. */
 typedef struct light_extent {
     size_t file; /* index in the manifest's files */
     uint64_t offset, bytes;
     uint32_t crc;
+    uint32_t *pieces; /* NULL: it is one piece, or was written before there were any */
 } light_extent;
+
+static inline size_t light_extent_pieces(uint64_t bytes)
+{
+    return (size_t)((bytes + LIGHT_PIECE_BYTES - 1) / LIGHT_PIECE_BYTES);
+}
 
 typedef struct light_manifest_file {
     char *name;
@@ -69,6 +79,13 @@ light_status light_manifest_format(const light_manifest *manifest, light_string 
 /* The opposite. Checks the checksum, and that everything fits together: extents inside their files, chunks inside
  * their tensors and covering each element once, names used once. `path` begins the errors. */
 light_status light_manifest_parse(light_manifest *out, const char *path, const char *text, size_t bytes);
+
+/* The same for what one of several writers knows: its tensors need not be whole. */
+light_status light_manifest_parse_part(light_manifest *out, const char *path, const char *text, size_t bytes);
+
+/* Moves the files and tensors of `parts` to `to`, in their order; chunks of one name go to one tensor. Whether they fit
+ * together is for light_manifest_check_chunks. What is left of the parts is to be freed still. */
+light_status light_manifest_join(light_manifest *to, light_manifest *parts, size_t count);
 
 /* Do the chunks of a tensor cover each of its elements exactly once? Else light_fail, with `path` in front. */
 light_status light_manifest_check_chunks(const char *path, const light_manifest_tensor *tensor);

@@ -45,12 +45,18 @@ static light_status get_text(const char *path, const json_t *object, const char 
     return *out ? LIGHT_OK : LIGHT_ERR_MEMORY;
 }
 
+static bool read_hex(const char *text, uint32_t *out)
+{
+    char digits[9] = {0};
+    memcpy(digits, text, 8);
+    *out = (uint32_t)strtoul(digits, NULL, 16);
+    return strspn(digits, "0123456789abcdef") == 8;
+}
+
 static light_status get_crc(const char *path, const json_t *object, uint32_t *out)
 {
     const char *text = json_string_value(json_object_get(object, "crc32c"));
-    if (!text || strlen(text) != 8 || strspn(text, "0123456789abcdef") != 8)
-        return fail_member(path, "crc32c");
-    *out = (uint32_t)strtoul(text, NULL, 16);
+    if (!text || strlen(text) != 8 || !read_hex(text, out)) return fail_member(path, "crc32c");
     return LIGHT_OK;
 }
 
@@ -68,6 +74,23 @@ static light_status get_dims(const char *path, const json_t *object, const char 
     return LIGHT_OK;
 }
 
+/* The checksums of an extent's pieces, which older checkpoints do not have. */
+static light_status get_pieces(const char *path, const json_t *object, light_extent *out)
+{
+    const json_t *member = json_object_get(object, "pieces");
+    const char *text = json_string_value(member);
+    size_t count = light_extent_pieces(out->bytes);
+    if (!member) return LIGHT_OK;
+    if (!text || out->bytes <= LIGHT_PIECE_BYTES || json_string_length(member) / 8 != count ||
+        json_string_length(member) % 8 != 0)
+        return fail_member(path, "pieces");
+    out->pieces = light_alloc(count * sizeof *out->pieces);
+    if (!out->pieces) return LIGHT_ERR_MEMORY;
+    for (size_t i = 0; i < count; i++)
+        if (!read_hex(text + 8 * i, &out->pieces[i])) return fail_member(path, "pieces");
+    return LIGHT_OK;
+}
+
 static light_status get_extent(const char *path, const json_t *object, const light_manifest *m,
                                light_extent *out)
 {
@@ -80,7 +103,7 @@ static light_status get_extent(const char *path, const json_t *object, const lig
         out->bytes > m->files[file].bytes - out->offset)
         return light_fail(LIGHT_ERR_FORMAT, "%s: it speaks of bytes that no file has", path);
     out->file = (size_t)file;
-    return LIGHT_OK;
+    return get_pieces(path, object, out);
 }
 
 /* ---- the parts ----------------------------------------------------------- */
@@ -174,7 +197,7 @@ static light_status read_tensor(const char *path, const json_t *object, light_ma
     if (!tensor->chunks) return LIGHT_ERR_MEMORY;
     for (size_t i = 0; i < json_array_size(chunks); i++)
         LIGHT_TRY(read_chunk(path, json_array_get(chunks, i), m, tensor));
-    return light_manifest_check_chunks(path, tensor);
+    return LIGHT_OK;
 }
 
 static light_status read_value(const char *path, const json_t *object, light_manifest *m)
@@ -264,7 +287,7 @@ static light_status read_root(light_manifest *m, const char *path, const json_t 
     return each(path, root, "state", (void **)&m->values, sizeof *m->values, m, read_value);
 }
 
-light_status light_manifest_parse(light_manifest *out, const char *path, const char *text, size_t bytes)
+light_status light_manifest_parse_part(light_manifest *out, const char *path, const char *text, size_t bytes)
 {
     *out = (light_manifest){0};
     LIGHT_TRY(check_tail(path, text, bytes));
@@ -275,6 +298,16 @@ light_status light_manifest_parse(light_manifest *out, const char *path, const c
     if (!root) return light_fail(LIGHT_ERR_FORMAT, "%s:%d: %s", path, error.line, error.text);
     light_status status = read_root(out, path, root);
     json_decref(root);
+    if (status != LIGHT_OK) light_manifest_free(out);
+    return status;
+}
+
+light_status light_manifest_parse(light_manifest *out, const char *path, const char *text, size_t bytes)
+{
+    LIGHT_TRY(light_manifest_parse_part(out, path, text, bytes));
+    light_status status = LIGHT_OK;
+    for (size_t i = 0; i < out->tensor_count && status == LIGHT_OK; i++)
+        status = light_manifest_check_chunks(path, &out->tensors[i]);
     if (status != LIGHT_OK) light_manifest_free(out);
     return status;
 }

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/string.h"
 
 #include <light/message.h>
 
@@ -30,7 +31,10 @@ light_status light_checkpoint_peek(const char *path, light_checkpoint_about *out
     LIGHT_TRY(status);
     *out = (light_checkpoint_about){
         .created_ns = manifest.created_ns, .step = manifest.step, .epoch = manifest.epoch};
-    for (size_t i = 0; i < manifest.file_count; i++) out->bytes += manifest.files[i].bytes;
+    for (size_t i = 0; i < manifest.file_count; i++) {
+        out->bytes += manifest.files[i].bytes;
+        out->writers += light_starts_with(manifest.files[i].name, "model-");
+    }
     light_manifest_free(&manifest);
     return LIGHT_OK;
 }

@@ -22,6 +22,16 @@ char *light_checkpoint_file_path(const light_checkpoint *checkpoint, size_t file
     return text;
 }
 
+light_status light_checkpoint_fail_damaged(const light_checkpoint *checkpoint, size_t file, const char *what,
+                                           const char *name)
+{
+    char path[1024];
+    light_checkpoint_file_path(checkpoint, file, path, sizeof path);
+    return light_fail(LIGHT_ERR_FORMAT,
+                      "%s is damaged, or of another checkpoint: %s '%s' does not agree with its checksum",
+                      path, what, name);
+}
+
 /* ---- files ------------------------------------------------------------------ */
 
 static light_status open_folder(const char *path, int *folder)
@@ -185,7 +195,7 @@ static light_status read_state(light_checkpoint *c)
 
 /* ---- the checkpoint ---------------------------------------------------------- */
 
-static light_status open_parts(light_checkpoint *c)
+static light_status open_parts(light_checkpoint *c, bool verify)
 {
     int folder;
     LIGHT_TRY(open_folder(c->path, &folder));
@@ -193,22 +203,36 @@ static light_status open_parts(light_checkpoint *c)
     if (status == LIGHT_OK) status = open_files(c, folder);
     close(folder);
     if (status == LIGHT_OK) status = sort_names(c);
-    if (status == LIGHT_OK) status = light_checkpoint_verify(c);
+    if (status == LIGHT_OK) status = light_checkpoint_verify(c, verify);
+    c->verified = verify;
     return status == LIGHT_OK ? read_state(c) : status;
 }
 
-light_status light_checkpoint_open(const char *path, light_checkpoint **out)
+static light_status open_checkpoint(const char *path, bool verify, light_checkpoint **out)
 {
     *out = NULL;
     light_checkpoint *c = light_calloc(1, sizeof *c);
     if (!c) return LIGHT_ERR_MEMORY;
     c->path = light_strdup(path);
-    light_status status = c->path ? open_parts(c) : LIGHT_ERR_MEMORY;
+    light_status status = c->path ? open_parts(c, verify) : LIGHT_ERR_MEMORY;
     if (status == LIGHT_OK)
         *out = c;
     else
         light_checkpoint_close(c);
     return status;
+}
+
+/* Reading all tensors would find damage as well, and would spare a second pass over the files, which comes from the
+ * page cache mostly. But it would find it when half of a module is overwritten, and an older checkpoint can be taken
+ * instead only as long as nothing was used. */
+light_status light_checkpoint_open(const char *path, light_checkpoint **out)
+{
+    return open_checkpoint(path, true, out);
+}
+
+light_status light_checkpoint_open_lazily(const char *path, light_checkpoint **out)
+{
+    return open_checkpoint(path, false, out);
 }
 
 void light_checkpoint_close(light_checkpoint *c)

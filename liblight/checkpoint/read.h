@@ -10,13 +10,19 @@
 struct light_checkpoint {
     char *path;
     light_manifest manifest;
-    int *files; /* descriptors, as in the manifest; -1 where none is open */
+    int *files;    /* descriptors, as in the manifest; -1 where none is open */
+    bool verified; /* all bytes were; else what is read is compared with the checksums of its pieces */
     const light_manifest_tensor **by_name;
     light_state *state;
 };
 
-/* Reads all files and compares them with their checksums; several threads do that when it is much. */
-light_status light_checkpoint_verify(const light_checkpoint *checkpoint);
+/* Reads files and compares them with their checksums; several threads do that when it is much. All files, or those that
+ * tensors are not read from: with state, or with nothing that the manifest names. */
+light_status light_checkpoint_verify(const light_checkpoint *checkpoint, bool all);
+
+/* Records that a part of a file, `what` called `name`, does not agree with its checksum. */
+light_status light_checkpoint_fail_damaged(const light_checkpoint *checkpoint, size_t file, const char *what,
+                                           const char *name);
 
 const light_manifest_tensor *light_checkpoint_find_tensor(const light_checkpoint *checkpoint,
                                                           const char *name);

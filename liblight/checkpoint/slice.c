@@ -1,25 +1,131 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading a slice of a global tensor: what each chunk has of it goes to its place, one contiguous run after another. */
+/* Reading a slice of a global tensor: what each chunk has of it goes to its place, one contiguous run after another. Of a
+ * checkpoint that was opened lazily, the pieces with these runs are read whole and compared with their checksums. */
+#include "checkpoint/boxes.h"
+#include "checkpoint/checkpoint.h"
 #include "checkpoint/io.h"
 #include "checkpoint/read.h"
 
+#include "base/hash.h"
 #include "base/memory.h"
 #include "tensor/device.h"
 
 #include <stdio.h>
 #include <string.h>
 
-typedef struct copy {
-    int file;
-    const char *path;
-    const light_manifest_chunk *chunk;
+/* One call that reads: of one slice, or of the boxes of a part, which often meet inside a piece. */
+typedef struct reader {
+    const light_checkpoint *checkpoint;
+    const light_manifest_tensor *tensor;
     size_t size; /* of an element */
-    char *to;    /* row-major memory of shape `shape`, which begins at `start` of the global tensor */
+    char *buffer;
+    /* What was compared last: chunk and piece, whose bytes are in the buffer; a chunk without pieces as a whole. */
+    const light_manifest_chunk *chunk;
+    uint64_t piece;
+} reader;
+
+typedef struct copy {
+    reader *reader;
+    const light_manifest_chunk *chunk;
+    char *to; /* row-major memory of shape `shape`, which begins at `start` of the global tensor */
     light_shape shape;
     const int64_t *start;
     int64_t low[LIGHT_MAX_DIMS], high[LIGHT_MAX_DIMS]; /* what both have, in global indices */
     int run_dim; /* from this dim on, what both have lies together in both */
 } copy;
+
+/* ---- bytes of chunks ------------------------------------------------------- */
+
+/* Reads from byte `at` of a chunk, whatever is there. */
+static light_status read_bytes(const reader *r, const light_manifest_chunk *chunk, uint64_t at, size_t bytes,
+                               char *to)
+{
+    char path[1024];
+    size_t file = chunk->extent.file;
+    light_checkpoint_file_path(r->checkpoint, file, path, sizeof path);
+    return light_io_read(r->checkpoint->files[file], path, to, bytes, chunk->extent.offset + at);
+}
+
+static light_status reserve_buffer(reader *r)
+{
+    if (!r->buffer) r->buffer = light_alloc((size_t)LIGHT_PIECE_BYTES);
+    return r->buffer ? LIGHT_OK : LIGHT_ERR_MEMORY;
+}
+
+static light_status fail_damaged(const reader *r, const light_manifest_chunk *chunk)
+{
+    return light_checkpoint_fail_damaged(r->checkpoint, chunk->extent.file, "tensor", r->tensor->name);
+}
+
+static size_t piece_length(const light_manifest_chunk *chunk, uint64_t piece)
+{
+    uint64_t left = chunk->extent.bytes - piece * LIGHT_PIECE_BYTES;
+    return (size_t)(left < LIGHT_PIECE_BYTES ? left : LIGHT_PIECE_BYTES);
+}
+
+static light_status read_piece(const reader *r, const light_manifest_chunk *chunk, uint64_t piece, char *to)
+{
+    const light_extent *extent = &chunk->extent;
+    size_t length = piece_length(chunk, piece);
+    LIGHT_TRY(read_bytes(r, chunk, piece * LIGHT_PIECE_BYTES, length, to));
+    uint32_t crc = extent->pieces ? extent->pieces[piece] : extent->crc;
+    return light_crc32c(0, to, length) == crc ? LIGHT_OK : fail_damaged(r, chunk);
+}
+
+/* Compares a chunk that has one checksum only, of an older checkpoint. */
+static light_status check_whole(reader *r, const light_manifest_chunk *chunk)
+{
+    uint32_t crc = 0;
+    if (r->chunk == chunk) return LIGHT_OK;
+    LIGHT_TRY(reserve_buffer(r));
+    for (uint64_t piece = 0; piece < light_extent_pieces(chunk->extent.bytes); piece++) {
+        size_t length = piece_length(chunk, piece);
+        LIGHT_TRY(read_bytes(r, chunk, piece * LIGHT_PIECE_BYTES, length, r->buffer));
+        crc = light_crc32c(crc, r->buffer, length);
+    }
+    r->chunk = chunk;
+    return crc == chunk->extent.crc ? LIGHT_OK : fail_damaged(r, chunk);
+}
+
+static light_status read_part_of_piece(reader *r, const light_manifest_chunk *chunk, uint64_t at,
+                                       size_t bytes, char *to)
+{
+    uint64_t piece = at / LIGHT_PIECE_BYTES;
+    LIGHT_TRY(reserve_buffer(r));
+    if (r->chunk != chunk || r->piece != piece) {
+        r->chunk = NULL; /* should it fail, the buffer holds nothing */
+        LIGHT_TRY(read_piece(r, chunk, piece, r->buffer));
+        r->chunk = chunk;
+        r->piece = piece;
+    }
+    memcpy(to, r->buffer + at % LIGHT_PIECE_BYTES, bytes);
+    return LIGHT_OK;
+}
+
+/* Reads from byte `at` of a chunk what agrees with its checksum. */
+static light_status read_run(reader *r, const light_manifest_chunk *chunk, uint64_t at, size_t bytes,
+                             char *to)
+{
+    bool in_pieces = chunk->extent.pieces || chunk->extent.bytes <= LIGHT_PIECE_BYTES;
+    if (r->checkpoint->verified) return read_bytes(r, chunk, at, bytes, to);
+    if (!in_pieces) {
+        LIGHT_TRY(check_whole(r, chunk));
+        return read_bytes(r, chunk, at, bytes, to);
+    }
+    while (bytes) {
+        uint64_t piece = at / LIGHT_PIECE_BYTES;
+        size_t length = piece_length(chunk, piece), part = length - (size_t)(at % LIGHT_PIECE_BYTES);
+        if (part > bytes) part = bytes;
+        LIGHT_TRY(part == length ? read_piece(r, chunk, piece, to)
+                                 : read_part_of_piece(r, chunk, at, part, to));
+        at += part;
+        to += part;
+        bytes -= part;
+    }
+    return LIGHT_OK;
+}
+
+/* ---- slices ----------------------------------------------------------------- */
 
 /* False when chunk and slice have nothing in common. */
 static bool intersect(copy *c)
@@ -56,27 +162,22 @@ static light_status copy_from(const copy *c, int d, int64_t chunk_index, int64_t
         slice_index = slice_index * c->shape.dims[k] + c->low[k] - c->start[k];
         run *= c->high[k] - c->low[k];
     }
-    return light_io_read(c->file, c->path, c->to + (size_t)slice_index * c->size, (size_t)run * c->size,
-                         c->chunk->extent.offset + (uint64_t)chunk_index * c->size);
+    const size_t size = c->reader->size;
+    return read_run(c->reader, c->chunk, (uint64_t)chunk_index * size, (size_t)run * size,
+                    c->to + (size_t)slice_index * size);
 }
 
-static light_status read_slice(const light_checkpoint *checkpoint, const light_manifest_tensor *tensor,
-                               light_shape shape, const int64_t *start, char *to)
+static light_status read_slice(reader *r, light_shape shape, const int64_t *start, char *to)
 {
-    char path[1024];
-    for (size_t i = 0; i < tensor->chunk_count; i++) {
-        const light_manifest_chunk *chunk = &tensor->chunks[i];
-        copy c = {.file = checkpoint->files[chunk->extent.file],
-                  .path = light_checkpoint_file_path(checkpoint, chunk->extent.file, path, sizeof path),
-                  .chunk = chunk,
-                  .size = light_dtype_size(tensor->dtype),
-                  .to = to,
-                  .shape = shape,
-                  .start = start};
+    for (size_t i = 0; i < r->tensor->chunk_count; i++) {
+        const light_manifest_chunk *chunk = &r->tensor->chunks[i];
+        copy c = {.reader = r, .chunk = chunk, .to = to, .shape = shape, .start = start};
         if (chunk->extent.bytes && intersect(&c)) LIGHT_TRY(copy_from(&c, 0, 0, 0));
     }
     return LIGHT_OK;
 }
+
+/* ---- tensors ----------------------------------------------------------------- */
 
 static light_status check_slice(const light_checkpoint *checkpoint, const light_manifest_tensor *tensor,
                                 light_shape shape, const int64_t *start, bool whole)
@@ -93,27 +194,80 @@ static light_status check_slice(const light_checkpoint *checkpoint, const light_
                       light_shape_format(shape, b, sizeof b));
 }
 
+static light_status open_reader(reader *r, const light_checkpoint *checkpoint, const char *name,
+                                const light_tensor *to)
+{
+    *r = (reader){.checkpoint = checkpoint};
+    if (!to) return light_fail(LIGHT_ERR_ARGUMENT, "checkpoint: '%s' is to be read into no tensor", name);
+    r->tensor = light_checkpoint_find_tensor(checkpoint, name);
+    if (!r->tensor)
+        return light_fail(LIGHT_ERR_NOT_FOUND, "checkpoint %s: there is no tensor '%s'", checkpoint->path,
+                          name);
+    r->size = light_dtype_size(r->tensor->dtype);
+    return LIGHT_OK;
+}
+
+/* A slice that is inside the tensor. */
+static light_status read_into(reader *r, light_tensor *to, const int64_t *start)
+{
+    const light_dtype dtype = r->tensor->dtype;
+    if (to->contiguous && to->storage->device->is_host && light_dtype_of(to) == dtype) {
+        to->storage->version++;
+        return read_slice(r, light_shape_of(to), start, to->data);
+    }
+    size_t bytes = (size_t)to->numel * r->size;
+    char *buffer = light_alloc(bytes);
+    if (!buffer) return LIGHT_ERR_MEMORY;
+    light_status status = read_slice(r, light_shape_of(to), start, buffer);
+    if (status == LIGHT_OK) status = light_tensor_write(to, dtype, buffer, bytes);
+    light_free(buffer);
+    return status;
+}
+
 light_status light_checkpoint_read(const light_checkpoint *checkpoint, const char *name, light_tensor *to,
                                    const int64_t *start)
 {
     static const int64_t origin[LIGHT_MAX_DIMS];
-    if (!to) return light_fail(LIGHT_ERR_ARGUMENT, "checkpoint: '%s' is to be read into no tensor", name);
-    const light_manifest_tensor *tensor = light_checkpoint_find_tensor(checkpoint, name);
-    if (!tensor)
-        return light_fail(LIGHT_ERR_NOT_FOUND, "checkpoint %s: there is no tensor '%s'", checkpoint->path,
-                          name);
-    light_shape shape = light_shape_of(to);
-    LIGHT_TRY(check_slice(checkpoint, tensor, shape, start ? start : origin, start == NULL));
+    const int64_t *from = start ? start : origin;
+    reader r;
+    LIGHT_TRY(open_reader(&r, checkpoint, name, to));
+    LIGHT_TRY(check_slice(checkpoint, r.tensor, light_shape_of(to), from, start == NULL));
+    light_status status = read_into(&r, to, from);
+    light_free(r.buffer);
+    return status;
+}
 
-    if (to->contiguous && to->storage->device->is_host && light_dtype_of(to) == tensor->dtype) {
-        to->storage->version++;
-        return read_slice(checkpoint, tensor, shape, start ? start : origin, to->data);
+static light_status check_part(const light_checkpoint *checkpoint, const light_manifest_tensor *tensor,
+                               const light_tensor *to, int64_t begin)
+{
+    char a[256], b[256];
+    const light_shape shape = light_shape_of(to);
+    const int64_t numel = light_shape_numel(tensor->shape);
+    if (to->contiguous && (shape.ndim == 1 || light_shape_equal(shape, tensor->shape)) && begin >= 0 &&
+        begin <= numel && to->numel <= numel - begin)
+        return LIGHT_OK;
+    return light_fail(LIGHT_ERR_SHAPE,
+                      "checkpoint %s: tensor '%s' has shape %s, a part of shape %s from element %lld on is "
+                      "asked for",
+                      checkpoint->path, tensor->name, light_shape_format(tensor->shape, a, sizeof a),
+                      light_shape_format(shape, b, sizeof b), (long long)begin);
+}
+
+light_status light_checkpoint_read_part(const light_checkpoint *checkpoint, const char *name,
+                                        light_tensor *to, int64_t begin)
+{
+    light_box boxes[LIGHT_MAX_BOXES];
+    reader r;
+    LIGHT_TRY(open_reader(&r, checkpoint, name, to));
+    LIGHT_TRY(check_part(checkpoint, r.tensor, to, begin));
+    light_tensor window = *to;
+    light_status status = LIGHT_OK;
+    int count = light_boxes_of_range(r.tensor->shape, begin, begin + to->numel, boxes);
+    for (int i = 0; i < count && status == LIGHT_OK; i++) {
+        light_tensor_set_shape(&window, boxes[i].shape);
+        status = read_into(&r, &window, boxes[i].start);
+        window.data += (size_t)window.numel * light_dtype_size(light_dtype_of(to));
     }
-    size_t bytes = (size_t)light_shape_numel(shape) * light_dtype_size(tensor->dtype);
-    char *buffer = light_alloc(bytes);
-    if (!buffer) return LIGHT_ERR_MEMORY;
-    light_status status = read_slice(checkpoint, tensor, shape, start ? start : origin, buffer);
-    if (status == LIGHT_OK) status = light_tensor_write(to, tensor->dtype, buffer, bytes);
-    light_free(buffer);
+    light_free(r.buffer);
     return status;
 }

@@ -34,6 +34,7 @@ typedef struct piece {
 
 typedef struct check {
     const light_checkpoint *checkpoint;
+    bool *wanted; /* by file */
     part *parts;
     size_t part_count;
     piece *pieces;
@@ -41,6 +42,21 @@ typedef struct check {
     atomic_size_t next;
     atomic_bool failed;
 } check;
+
+/* ---- choosing --------------------------------------------------------------- */
+
+static light_status choose_files(check *c, bool all)
+{
+    const light_manifest *m = &c->checkpoint->manifest;
+    c->wanted = light_calloc(m->file_count + 1, sizeof *c->wanted);
+    if (!c->wanted) return LIGHT_ERR_MEMORY;
+    for (size_t i = 0; i < m->file_count; i++) c->wanted[i] = true;
+    for (size_t i = 0; i < m->tensor_count && !all; i++)
+        for (size_t k = 0; k < m->tensors[i].chunk_count; k++)
+            c->wanted[m->tensors[i].chunks[k].extent.file] = false;
+    for (size_t i = 0; i < m->value_count; i++) c->wanted[m->values[i].extent.file] = true;
+    return LIGHT_OK;
+}
 
 /* ---- cutting --------------------------------------------------------------- */
 
@@ -72,9 +88,10 @@ static light_status collect_parts(check *c)
     return LIGHT_OK;
 }
 
+/* Files that are not wanted have no pieces. */
 static light_status cut(check *c, size_t file, uint64_t from, uint64_t to, size_t which)
 {
-    while (from < to) {
+    while (from < to && c->wanted[file]) {
         if (c->piece_count == c->capacity) {
             size_t capacity = c->capacity ? c->capacity * 2 : 64;
             piece *larger = light_realloc(c->pieces, capacity * sizeof *larger);
@@ -161,10 +178,8 @@ static light_status sum_all(check *c)
 
 static light_status fail_part(const check *c, const part *p)
 {
-    char path[1024];
-    light_checkpoint_file_path(c->checkpoint, p->extent->file, path, sizeof path);
-    return light_fail(LIGHT_ERR_FORMAT, "%s is damaged: %s '%s' does not agree with its checksum", path,
-                      p->tensor ? "tensor" : "state value", p->tensor ? p->tensor->name : p->value->path);
+    return light_checkpoint_fail_damaged(c->checkpoint, p->extent->file, p->tensor ? "tensor" : "state value",
+                                         p->tensor ? p->tensor->name : p->value->path);
 }
 
 static light_status compare(const check *c)
@@ -173,6 +188,7 @@ static light_status compare(const check *c)
     size_t i = 0;
     for (size_t file = 0; file < m->file_count; file++) {
         uint32_t whole = 0, sum = 0;
+        if (!c->wanted[file]) continue;
         for (; i < c->piece_count && c->pieces[i].file == file; i++) {
             const piece *p = &c->pieces[i];
             whole = light_crc32c_combine(whole, p->crc, p->bytes);
@@ -185,20 +201,24 @@ static light_status compare(const check *c)
         if (whole == m->files[file].crc) continue;
         char path[1024];
         light_checkpoint_file_path(c->checkpoint, file, path, sizeof path);
-        return light_fail(LIGHT_ERR_FORMAT,
-                          "%s is damaged: the structure around the tensors does not agree with its checksum",
-                          path);
+        return light_fail(
+            LIGHT_ERR_FORMAT,
+            "%s is damaged, or of another checkpoint: the structure around the tensors does not agree with "
+            "its checksum",
+            path);
     }
     return LIGHT_OK;
 }
 
-light_status light_checkpoint_verify(const light_checkpoint *checkpoint)
+light_status light_checkpoint_verify(const light_checkpoint *checkpoint, bool all)
 {
     check c = {.checkpoint = checkpoint};
-    light_status status = collect_parts(&c);
+    light_status status = choose_files(&c, all);
+    if (status == LIGHT_OK) status = collect_parts(&c);
     if (status == LIGHT_OK) status = cut_all(&c);
     if (status == LIGHT_OK) status = sum_all(&c);
     if (status == LIGHT_OK) status = compare(&c);
+    light_free(c.wanted);
     light_free(c.parts);
     light_free(c.pieces);
     return status;

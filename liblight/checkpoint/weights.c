@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "base/string.h"
+#include "nn/parameter.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -47,7 +48,9 @@ static light_status each_saved(light_module *root, const char *prefix, visitor f
 
 static light_status add_one(void *list, light_parameter *p, const char *name)
 {
-    return light_checkpoint_list_add(list, name, p->tensor, NULL, NULL);
+    const light_part own = light_part_to_save(p, light_parameter_own(p));
+    const light_shape shape = light_shape_of(p->tensor);
+    return light_checkpoint_list_add_part(list, name, &own.tensor, &shape, own.begin);
 }
 
 light_status light_checkpoint_list_add_module(light_checkpoint_list *list, light_module *root,
@@ -155,7 +158,8 @@ static light_status read_one(void *user, light_parameter *p, const char *name)
 {
     const light_checkpoint *checkpoint = user;
     if (!light_checkpoint_find_tensor(checkpoint, name)) return LIGHT_OK;
-    return light_checkpoint_read(checkpoint, name, p->tensor, NULL);
+    light_part held = light_parameter_held(p);
+    return light_checkpoint_read_part(checkpoint, name, &held.tensor, held.begin);
 }
 
 light_status light_checkpoint_read_module(const light_checkpoint *checkpoint, light_module *module,

@@ -17,7 +17,7 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "data is written as it lies in memory");
 
 /* Small enough that what was summed is still in the cache when it is written. */
-#define PIECE ((size_t)1 << 20)
+#define PIECE ((size_t)LIGHT_PIECE_BYTES)
 
 /* ---- one file ------------------------------------------------------------- */
 
@@ -27,17 +27,29 @@ typedef struct output {
     uint64_t at;
     uint32_t crc; /* of everything up to `at` */
     char *buffer; /* PIECE bytes */
+    const light_file_plan *plan;
 } output;
+
+/* The bytes of a piece, in memory. */
+static light_status get_piece(const output *out, const light_dataset *dataset, uint64_t at, size_t bytes,
+                              const char **piece)
+{
+    *piece = dataset->data ? (const char *)dataset->data + at : out->buffer;
+    return dataset->data ? LIGHT_OK : out->plan->fetch(out->plan->user, dataset, at, bytes, out->buffer);
+}
 
 static light_status write_data(output *out, light_dataset *dataset)
 {
-    const char *data = dataset->data;
+    const char *piece;
 
     dataset->crc = 0;
     for (uint64_t done = 0; done < dataset->bytes;) {
         size_t part = dataset->bytes - done < PIECE ? (size_t)(dataset->bytes - done) : PIECE;
-        dataset->crc = light_crc32c(dataset->crc, data + done, part);
-        LIGHT_TRY(light_io_write(out->file, out->path, data + done, part, out->at + done));
+        LIGHT_TRY(get_piece(out, dataset, done, part, &piece));
+        uint32_t crc = light_crc32c(0, piece, part);
+        if (dataset->pieces) dataset->pieces[done / PIECE] = crc;
+        dataset->crc = light_crc32c_combine(dataset->crc, crc, part);
+        LIGHT_TRY(light_io_write(out->file, out->path, piece, part, out->at + done));
         done += part;
     }
     out->crc = light_crc32c_combine(out->crc, dataset->crc, dataset->bytes);
@@ -80,14 +92,14 @@ static light_status write_contents(output *out, const light_layout *layout, ligh
     return light_io_sync(out->file, out->path);
 }
 
-static light_status write_sorted(const char *path, const light_layout *layout, light_dataset **sorted,
-                                 size_t count, light_manifest_file *about)
+static light_status write_sorted(const char *path, const light_file_plan *plan, const light_layout *layout,
+                                 light_dataset **sorted, light_manifest_file *about)
 {
-    output out = {.path = path, .buffer = light_alloc(PIECE)};
+    output out = {.path = path, .buffer = light_alloc(PIECE), .plan = plan};
     if (!out.buffer) return LIGHT_ERR_MEMORY;
     light_status status = light_io_create(path, &out.file);
     if (status == LIGHT_OK) {
-        status = write_contents(&out, layout, sorted, count);
+        status = write_contents(&out, layout, sorted, plan->count);
         if (status == LIGHT_OK)
             status = light_io_close(out.file, path);
         else
@@ -99,7 +111,7 @@ static light_status write_sorted(const char *path, const light_layout *layout, l
     return status;
 }
 
-static light_status write_file(const char *path, light_file_plan *plan, light_manifest_file *about)
+light_status light_write_file(const char *path, light_file_plan *plan, light_manifest_file *about)
 {
     light_layout layout;
     light_dataset **sorted = light_alloc(plan->count * sizeof *sorted);
@@ -108,7 +120,7 @@ static light_status write_file(const char *path, light_file_plan *plan, light_ma
     if (status == LIGHT_OK) {
         for (size_t i = 0; i < plan->count; i++) sorted[i] = &plan->datasets[i];
         if (plan->count) qsort(sorted, plan->count, sizeof *sorted, by_offset);
-        status = write_sorted(path, &layout, sorted, plan->count, about);
+        status = write_sorted(path, plan, &layout, sorted, about);
         light_layout_free(&layout);
     }
     light_free(sorted);
@@ -117,18 +129,21 @@ static light_status write_file(const char *path, light_file_plan *plan, light_ma
 
 /* ---- the folder ------------------------------------------------------------ */
 
-static light_status write_files(const char *folder, light_manifest *manifest, light_file_plan *plans)
+light_status light_write_files(const char *folder, light_manifest *manifest, light_file_plan *plans)
 {
     for (size_t i = 0; i < manifest->file_count; i++) {
-        char *path = light_path_join(folder, plans[i].name);
+        char *path = light_path_join(folder, manifest->files[i].name);
         if (!path) return LIGHT_ERR_MEMORY;
-        light_status status = write_file(path, &plans[i], &manifest->files[i]);
+        light_status status = light_write_file(path, &plans[i], &manifest->files[i]);
         light_free(path);
         LIGHT_TRY(status);
         for (size_t k = 0; k < plans[i].count; k++) {
             const light_dataset *dataset = &plans[i].datasets[k];
-            *plans[i].extents[k] = (light_extent){
-                .file = i, .offset = dataset->offset, .bytes = dataset->bytes, .crc = dataset->crc};
+            *plans[i].extents[k] = (light_extent){.file = i,
+                                                  .offset = dataset->offset,
+                                                  .bytes = dataset->bytes,
+                                                  .crc = dataset->crc,
+                                                  .pieces = dataset->pieces};
         }
     }
     return LIGHT_OK;
@@ -145,7 +160,7 @@ static light_status write_text(const char *path, const char *text, size_t bytes)
     return status;
 }
 
-static light_status write_manifest(const char *folder, const light_manifest *manifest)
+light_status light_write_manifest(const char *folder, const light_manifest *manifest)
 {
     light_string text = {0};
     char *path = light_path_join(folder, LIGHT_MANIFEST_NAME);
@@ -157,14 +172,15 @@ static light_status write_manifest(const char *folder, const light_manifest *man
 }
 
 light_status light_write_checkpoint(const char *path, const char *run, light_manifest *manifest,
-                                    light_file_plan *plans, uint64_t *bytes)
+                                    light_file_plan *plans, const light_checkpoint_group *group,
+                                    uint64_t *bytes)
 {
     light_temporary_folder folder;
     LIGHT_TRY(light_folder_check_replaceable(path));
     LIGHT_TRY(light_temporary_folder_new(&folder, path, run));
-    light_status status = write_files(folder.path, manifest, plans);
-    if (status == LIGHT_OK) status = write_manifest(folder.path, manifest);
-    if (status == LIGHT_OK) status = light_temporary_folder_publish(&folder, path);
+    light_status status = light_write_files(folder.path, manifest, plans);
+    if (status == LIGHT_OK) status = light_write_manifest(folder.path, manifest);
+    if (status == LIGHT_OK) status = light_temporary_folder_publish(&folder, path, group);
     light_temporary_folder_free(&folder);
     *bytes = 0;
     for (size_t i = 0; i < manifest->file_count; i++) *bytes += manifest->files[i].bytes;
@@ -217,7 +233,7 @@ static light_status link_file(const char *from_folder, const char *to_folder, co
 }
 
 light_status light_link_checkpoint(const char *from, const char *path, const char *run,
-                                   const light_manifest *manifest)
+                                   const light_manifest *manifest, const light_checkpoint_group *group)
 {
     light_temporary_folder folder;
     LIGHT_TRY(light_folder_check_replaceable(path));
@@ -225,8 +241,8 @@ light_status light_link_checkpoint(const char *from, const char *path, const cha
     light_status status = LIGHT_OK;
     for (size_t i = 0; i < manifest->file_count && status == LIGHT_OK; i++)
         status = link_file(from, folder.path, manifest->files[i].name, manifest->files[i].bytes);
-    if (status == LIGHT_OK) status = write_manifest(folder.path, manifest);
-    if (status == LIGHT_OK) status = light_temporary_folder_publish(&folder, path);
+    if (status == LIGHT_OK) status = light_write_manifest(folder.path, manifest);
+    if (status == LIGHT_OK) status = light_temporary_folder_publish(&folder, path, group);
     light_temporary_folder_free(&folder);
     return status;
 }

@@ -2,6 +2,7 @@
 /* Saves one after another, each in a thread of its own or at once. */
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/folder.h"
+#include "checkpoint/group.h"
 #include "checkpoint/job.h"
 
 #include "base/memory.h"
@@ -26,6 +27,8 @@ struct light_checkpoint_writer {
     atomic_bool finished; /* what follows may be read */
     pthread_t thread;
     light_save_job job;
+    light_checkpoint_group group; /* size 0: there is none */
+    uint64_t group_saves;         /* begun */
     char *path;
     char **also, **remove; /* NULL-terminated */
     light_checkpoint_done done;
@@ -63,7 +66,8 @@ static light_status link_others(const light_checkpoint_writer *writer)
 {
     for (char **path = writer->also; path && *path; path++) {
         if (strcmp(*path, writer->path) == 0) continue;
-        light_status status = light_link_checkpoint(writer->path, *path, writer->run, &writer->job.manifest);
+        light_status status =
+            light_link_checkpoint(writer->path, *path, writer->run, &writer->job.manifest, &writer->group);
         if (status != LIGHT_OK) return light_fail_in(status, "%s is saved, %s is not", writer->path, *path);
     }
     return LIGHT_OK;
@@ -80,17 +84,56 @@ static void remove_others(const light_checkpoint_writer *writer)
     }
 }
 
+/* The other names of a checkpoint that has its first one. */
+static light_status change_names(void *argument)
+{
+    const light_checkpoint_writer *writer = argument;
+    LIGHT_TRY(link_others(writer));
+    remove_others(writer);
+    return LIGHT_OK;
+}
+
+static bool together(const light_checkpoint_writer *writer)
+{
+    return writer->group.size > 1;
+}
+
+static light_status save_together(light_checkpoint_writer *writer)
+{
+    char why[MESSAGE_BYTES];
+    memcpy(why, writer->message, sizeof why);
+    light_group_save save = {.group = &writer->group,
+                             .number = writer->group_saves++,
+                             .path = writer->path,
+                             .run = writer->run,
+                             .job = &writer->job,
+                             .prepared = writer->status,
+                             .why = why,
+                             .after = change_names,
+                             .user = writer};
+    light_status status = light_group_save_run(&save);
+    writer->bytes = save.bytes;
+    return status;
+}
+
+static light_status save_alone(light_checkpoint_writer *writer)
+{
+    light_save_job *job = &writer->job;
+    LIGHT_TRY(light_write_checkpoint(writer->path, writer->run, &job->manifest, job->plans, &writer->group,
+                                     &writer->bytes));
+    return change_names(writer);
+}
+
+static void note_status(light_checkpoint_writer *writer, light_status status)
+{
+    writer->status = status;
+    snprintf(writer->message, sizeof writer->message, "%s", status == LIGHT_OK ? "" : light_error_message());
+}
+
 static void *run_save(void *argument)
 {
     light_checkpoint_writer *writer = argument;
-    light_save_job *job = &writer->job;
-
-    writer->status =
-        light_write_checkpoint(writer->path, writer->run, &job->manifest, job->plans, &writer->bytes);
-    if (writer->status == LIGHT_OK) writer->status = link_others(writer);
-    if (writer->status == LIGHT_OK) remove_others(writer);
-    snprintf(writer->message, sizeof writer->message, "%s",
-             writer->status == LIGHT_OK ? "" : light_error_message());
+    note_status(writer, together(writer) ? save_together(writer) : save_alone(writer));
     writer->total_seconds = light_now() - writer->started;
     atomic_store_explicit(&writer->finished, true, memory_order_release);
     return NULL;
@@ -131,6 +174,7 @@ static void clear(light_checkpoint_writer *writer)
 static light_status take_request(light_checkpoint_writer *writer, const light_checkpoint_request *request)
 {
     light_status status = light_save_job_init(&writer->job, request, writer->run, &writer->staging);
+    writer->group = request->group ? *request->group : (light_checkpoint_group){0};
     if (status == LIGHT_OK && !(writer->path = light_strdup(request->path))) status = LIGHT_ERR_MEMORY;
     if (status == LIGHT_OK) status = copy_list(&writer->also, request->also);
     if (status == LIGHT_OK) status = copy_list(&writer->remove, request->remove);
@@ -149,11 +193,19 @@ light_status light_checkpoint_save(light_checkpoint_writer *writer, const light_
     }
     light_checkpoint_wait(writer);
     light_status status = take_request(writer, request);
+    note_status(writer, status);
     writer->started = started;
     writer->bytes = 0;
     atomic_store(&writer->finished, false);
-    if (status == LIGHT_OK && writer->threaded)
+    /* A group waits for this process: the save itself tells it, in this thread if there is no other. */
+    if (together(writer)) status = LIGHT_OK;
+    if (status == LIGHT_OK && writer->threaded) {
         status = light_thread_start(&writer->thread, "light-ckpt", run_save, writer);
+        if (status != LIGHT_OK && together(writer)) {
+            writer->threaded = false;
+            status = LIGHT_OK;
+        }
+    }
     if (status != LIGHT_OK) {
         clear(writer);
         return status;
@@ -174,7 +226,7 @@ light_status light_checkpoint_wait(light_checkpoint_writer *writer)
     if (writer->threaded) pthread_join(writer->thread, NULL);
     /* A small save can end while the call that started it has not returned yet. */
     if (writer->total_seconds < writer->blocked_seconds) writer->total_seconds = writer->blocked_seconds;
-    light_checkpoint_result result = {.path = writer->path,
+    light_checkpoint_result result = {.path = writer->path ? writer->path : "",
                                       .status = writer->status,
                                       .message = writer->message,
                                       .bytes = writer->bytes,

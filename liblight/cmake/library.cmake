@@ -30,7 +30,7 @@ target_link_libraries(light_internal_flags INTERFACE light_build_flags
 
 file(GLOB light_sources CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
   liblight/*/*.c liblight/data/formats/*.c liblight/cpu/once/*.c strategies/*.c callbacks/*.c)
-list(FILTER light_sources EXCLUDE REGEX "^liblight/cpu/[^/]*\\.c$")
+list(FILTER light_sources EXCLUDE REGEX "^liblight/(cpu|tools)/[^/]*\\.c$")
 
 add_library(light_objects OBJECT ${light_sources})
 target_link_libraries(light_objects PRIVATE light_internal_flags)
@@ -102,3 +102,15 @@ endif()
 if(LIGHT_CUDA OR LIGHT_CUDA_SIM)
   add_subdirectory(cuda)
 endif()
+
+# liblight/tools/NAME.c is the program light-NAME, which is installed; it finds the library from where it stands.
+file(GLOB light_tool_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/liblight/tools/*.c)
+file(RELATIVE_PATH light_bin_to_lib "/${CMAKE_INSTALL_BINDIR}" "/${CMAKE_INSTALL_LIBDIR}")
+foreach(source IN LISTS light_tool_sources)
+  get_filename_component(name "${source}" NAME_WE)
+  add_executable(light_tool_${name} ${source})
+  target_link_libraries(light_tool_${name} PRIVATE light light_build_flags)
+  set_target_properties(light_tool_${name} PROPERTIES OUTPUT_NAME light-${name}
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR} INSTALL_RPATH "$ORIGIN/${light_bin_to_lib}")
+  install(TARGETS light_tool_${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endforeach()

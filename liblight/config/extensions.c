@@ -2,6 +2,7 @@
 /* The callbacks and loggers that ship, by the names that flags and configuration files use. */
 #include "callbacks/builtin.h"
 #include "loggers/builtin.h"
+#include "strategies/builtin.h"
 
 #include "trainer/trainer.h"
 
@@ -14,5 +15,10 @@ const light_extension light_extensions[] = {
     {.name = "learning_curve", .callback = &light_learning_curve_vtable},
     {.name = "prediction_writer", .callback = &light_prediction_writer_vtable},
     {.name = "csv", .logger = &light_csv_logger_vtable},
+    {.name = "ddp", .strategy = &light_ddp_vtable},
+    {.name = "fsdp", .strategy = &light_fsdp_vtable},
+    {.name = "zero1", .strategy = &light_zero1_vtable},
+    {.name = "zero2", .strategy = &light_zero2_vtable},
+    {.name = "zero3", .strategy = &light_zero3_vtable},
     {.name = NULL},
 };

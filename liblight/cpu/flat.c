@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Passes over flat gradients: sum of squares, scaling, limits, the search for what is not finite; and the loss scale. */
+#include "base/exact.h"
 #include "cpu/isa.h"
 #include "cpu/once/backend.h"
 #include "cpu/parallel.h"
 #include "cpu/real.h"
 
 #include <float.h>
+#include <string.h>
 
 enum { BLOCK = 512, MOST_PARTS = 256 };
 
@@ -75,6 +77,83 @@ static light_status sum_squares(const light_kernel_args *args)
     all_parts(&squares, args->in[0], each_squares);
     for (int64_t i = 0; i < squares.parts; i++) sum += squares.of[i];
     light_store_one(out->data, (light_dtype)out->dtype, sum);
+    return LIGHT_OK;
+}
+
+/* ---- the same, exactly ---------------------------------------------------- */
+
+enum { GROUP_BYTES = 64, MOST_EXACT_PARTS = 32, GROUP = 32 /* elements at most */ };
+
+/* Of `n` numbers, in an order that depends on nothing else: halves are joined. */
+static double pairwise_squares(const double *x, int n)
+{
+    double square[GROUP];
+    for (int i = 0; i < n; i++) square[i] = x[i] * x[i];
+    for (int half = n / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) square[i] += square[i + half];
+    return square[0];
+}
+
+/* Elements [from, to) of at most a group, and zeros up to one. */
+static void load_group(const light_tensor *x, int64_t from, int64_t to, int n, double *group)
+{
+    float room[GROUP];
+    int count = (int)(to - from);
+    for (int i = count; i < n; i++) group[i] = 0;
+    if (x->dtype == LIGHT_F64) {
+        memcpy(group, (const double *)x->data + from, (size_t)count * sizeof *group);
+        return;
+    }
+    const float *values = (const float *)x->data + from;
+    if (x->dtype != LIGHT_F32) {
+        light_to_f32(x->dtype, x->data + 2 * from, count, room);
+        values = room;
+    }
+    for (int i = 0; i < count; i++) group[i] = values[i];
+}
+
+typedef struct exact_parts {
+    const light_tensor *x;
+    int64_t groups, parts;
+    int64_t of[MOST_EXACT_PARTS][LIGHT_EXACT_SIZE];
+} exact_parts;
+
+static void each_exact(void *context, int64_t i, int rank)
+{
+    exact_parts *p = context;
+    int n = GROUP_BYTES / (int)light_dtype_size((light_dtype)p->x->dtype);
+    int64_t first = light_part_at(p->groups, p->parts, i), last = light_part_at(p->groups, p->parts, i + 1);
+    double group[GROUP];
+
+    (void)rank;
+    memset(p->of[i], 0, sizeof p->of[i]);
+    for (int64_t g = first; g < last; g++) {
+        int64_t end = (g + 1) * n;
+        load_group(p->x, g * n, end < p->x->numel ? end : p->x->numel, n, group);
+        light_exact_add(p->of[i], pairwise_squares(group, n));
+        if ((g - first) % (1 << 29) == (1 << 29) - 1) light_exact_carry(p->of[i]);
+    }
+    light_exact_carry(p->of[i]);
+}
+
+static light_status exact_squares(const light_kernel_args *args)
+{
+    int64_t *out = (int64_t *)args->out[0]->data;
+    const light_tensor *x = args->in[0];
+    int64_t n = GROUP_BYTES / (int64_t)light_dtype_size((light_dtype)x->dtype);
+    exact_parts p = {.x = x, .groups = (x->numel + n - 1) / n};
+
+    p.parts = light_part_count(p.groups, LIGHT_PARALLEL_MIN / 32, MOST_EXACT_PARTS);
+    light_team_each(true, p.parts, each_exact, &p);
+    if (!args->accumulate) memset(out, 0, LIGHT_EXACT_SIZE * sizeof *out);
+    for (int64_t i = 0; i < p.parts; i++) light_exact_merge(out, p.of[i]);
+    light_exact_carry(out);
+    return LIGHT_OK;
+}
+
+static light_status exact_value(const light_kernel_args *args)
+{
+    *(double *)args->out[0]->data = light_exact_value((const int64_t *)args->in[0]->data);
     return LIGHT_OK;
 }
 
@@ -215,6 +294,8 @@ static light_status loss_scale(const light_kernel_args *args)
 
 const light_cpu_kernel LIGHT_ISA(light_flat_kernels)[] = {
     {LIGHT_KERNEL_SUM_SQUARES, sum_squares},
+    {LIGHT_KERNEL_EXACT_SQUARES, exact_squares},
+    {LIGHT_KERNEL_EXACT_VALUE, exact_value},
     {LIGHT_KERNEL_ALL_FINITE, all_finite},
     {LIGHT_KERNEL_SCALE, scale},
     {LIGHT_KERNEL_CLAMP_FLAT, clamp_flat},

@@ -54,28 +54,19 @@ static light_status check_options(const light_loader *loader)
     return LIGHT_OK;
 }
 
-int64_t light_loader_rank_samples(const light_loader *loader)
-{
-    if (!loader->pad) return (loader->length - loader->rank + loader->world - 1) / loader->world;
-    if (loader->options.drop_last) return loader->length / loader->world;
-    return (loader->length + loader->world - 1) / loader->world;
-}
-
-/* Counts the batches of this rank. */
+/* Counts the batches of the epoch. */
 static light_status divide(light_loader *loader)
 {
-    int64_t batch_size = loader->options.batch_size;
+    int64_t batch_size = loader->options.batch_size, rest = loader->length % batch_size;
 
-    loader->num_batches = -1;
+    loader->share = light_share_alone(-1);
     if (loader->is_stream) return LIGHT_OK;
-    int64_t samples = light_loader_rank_samples(loader);
-    loader->num_batches =
-        loader->options.drop_last ? samples / batch_size : (samples + batch_size - 1) / batch_size;
-    if (loader->num_batches == 0 && (loader->pad || loader->world == 1)) {
+    loader->share.total = loader->length / batch_size + (rest > 0 && !loader->options.drop_last);
+    if (loader->share.total == 0) {
         return light_fail(LIGHT_ERR_ARGUMENT,
                           "drop_last leaves no batch: there are %" PRId64
-                          " samples%s and batch_size is %" PRId64,
-                          samples, loader->world > 1 ? " for each process" : "", batch_size);
+                          " samples and batch_size is %" PRId64,
+                          loader->length, batch_size);
     }
     return LIGHT_OK;
 }
@@ -144,8 +135,8 @@ static light_status set_up(light_loader *loader)
     if (!loader->is_stream && o->batch_size > loader->length) o->batch_size = loader->length;
     LIGHT_TRY(plan_fields(loader));
     if (loader->is_stream) {
-        loader->num_shards = o->shards ? o->shards : 1;
-        loader->shards = light_calloc((size_t)loader->num_shards, sizeof *loader->shards);
+        loader->num_shards = loader->all_shards = o->shards ? o->shards : 1;
+        loader->shards = light_calloc((size_t)loader->all_shards, sizeof *loader->shards);
         if (!loader->shards) return LIGHT_ERR_MEMORY;
     }
     return LIGHT_OK;
@@ -175,7 +166,6 @@ light_loader *light_loader_new_with(light_dataset *dataset, const light_loader_o
     loader->dataset = light_dataset_retain(dataset);
     loader->options = *options;
     loader->seed = options->seed;
-    loader->world = 1;
     status = set_up(loader);
     if (status == LIGHT_OK) return loader;
 failed:
@@ -230,7 +220,7 @@ light_loader *light_loader_following(const light_loader *loader)
 
 int64_t light_loader_num_batches(const light_loader *loader)
 {
-    return loader->num_batches;
+    return loader->share.total;
 }
 
 int64_t light_loader_batch_size(const light_loader *loader)
@@ -255,17 +245,27 @@ static void interrupt(light_loader *loader)
     loader->begun = false;
 }
 
-light_status light_loader_set_shard(light_loader *loader, int rank, int world, bool pad)
+light_status light_loader_set_share(light_loader *loader, int rank, int size, int64_t run)
 {
-    if (world < 1 || rank < 0 || rank >= world) {
-        return light_fail(LIGHT_ERR_ARGUMENT, "a loader cannot read part %d of %d", rank, world);
+    if (size < 1 || rank < 0 || rank >= size || run < 1) {
+        return light_fail(LIGHT_ERR_ARGUMENT, "a loader cannot read part %d of %d in runs of %" PRId64, rank,
+                          size, run);
+    }
+    if (loader->is_stream && loader->all_shards < size) {
+        return light_fail(
+            LIGHT_ERR_ARGUMENT,
+            "the stream %s has %d shard%s, but %d processes read it: give its loader .shards = %d "
+            "or more, so that each has one",
+            loader->dataset->vtable->name, loader->all_shards, loader->all_shards > 1 ? "s" : "", size, size);
     }
     interrupt(loader);
     light_loader_ring_free(loader);
-    loader->rank = rank;
-    loader->world = world;
-    loader->pad = pad && world > 1;
-    return divide(loader);
+    loader->share.rank = rank;
+    loader->share.size = size;
+    loader->share.run = run;
+    loader->share.origin = loader->given = 0;
+    if (loader->is_stream) loader->num_shards = (loader->all_shards - rank + size - 1) / size;
+    return LIGHT_OK;
 }
 
 void light_loader_set_seed(light_loader *loader, uint64_t seed)
@@ -284,7 +284,7 @@ void light_loader_set_shuffle(light_loader *loader, bool shuffle)
 void light_loader_position(const light_loader *loader, int64_t *epoch, int64_t *batch)
 {
     *epoch = loader->epoch;
-    *batch = loader->given;
+    *batch = light_share_position(&loader->share, loader->given);
 }
 
 /* ---- an epoch ------------------------------------------------------------------ */
@@ -293,13 +293,15 @@ void light_loader_position(const light_loader *loader, int64_t *epoch, int64_t *
  * to be read and dropped. */
 static int64_t place_streams(light_loader *loader, int64_t epoch, int64_t first_batch)
 {
-    if (loader->resuming && epoch == loader->epoch && first_batch == loader->given) return 0;
+    int64_t turns = first_batch / loader->share.size;
+
+    if (loader->resuming && epoch == loader->epoch && turns == loader->given) return 0;
     for (int i = 0; i < loader->num_shards; i++) {
         loader->shards[i].taken_ended = false;
         loader->shards[i].taken_samples = 0;
     }
     loader->next = loader->given = 0;
-    return first_batch;
+    return turns;
 }
 
 light_status light_loader_begin(light_loader *loader, int64_t epoch, int64_t first_batch)
@@ -308,17 +310,19 @@ light_status light_loader_begin(light_loader *loader, int64_t epoch, int64_t fir
     light_host_batch dropped;
     light_batch about;
 
-    if (epoch < 0 || first_batch < 0 || (!loader->is_stream && first_batch > loader->num_batches)) {
+    if (epoch < 0 || first_batch < 0 || (!loader->is_stream && first_batch > loader->share.total)) {
         return light_fail(LIGHT_ERR_ARGUMENT,
                           "a loader cannot begin at batch %" PRId64 " of epoch %" PRId64
                           "; an epoch has %" PRId64,
-                          first_batch, epoch, loader->num_batches);
+                          first_batch, epoch, loader->share.total);
     }
     interrupt(loader);
     if (loader->is_stream) {
         skip = place_streams(loader, epoch, first_batch);
     } else {
-        loader->next = loader->given = first_batch;
+        loader->share.origin = first_batch;
+        loader->batches = light_share_batches(&loader->share);
+        loader->next = loader->given = 0;
         loader->permutation = light_permutation_new((uint64_t)loader->length, loader->seed, (uint64_t)epoch);
     }
     loader->resuming = false;
@@ -335,14 +339,14 @@ light_status light_loader_begin(light_loader *loader, int64_t epoch, int64_t fir
 static light_status slot_status(const light_loader *loader, const light_loader_slot *slot)
 {
     if (slot->status == LIGHT_OK) return LIGHT_OK;
-    return light_fail(slot->status, "batch %" PRId64 " of epoch %" PRId64 ": %s", loader->given,
-                      loader->epoch, slot->error);
+    return light_fail(slot->status, "batch %" PRId64 " of epoch %" PRId64 ": %s",
+                      light_share_batch(&loader->share, loader->given), loader->epoch, slot->error);
 }
 
 static light_status take_next(light_loader *loader, light_loader_slot **out)
 {
     *out = NULL;
-    if (loader->next >= loader->num_batches) {
+    if (loader->next >= loader->batches) {
         loader->finished = true;
         return LIGHT_OK;
     }
@@ -372,7 +376,7 @@ static light_status take_next_of_stream(light_loader *loader, light_loader_slot 
         light_loader_ring_release(loader, loader->next);
     }
     loader->finished = true;
-    if (loader->given == 0 && loader->world == 1) {
+    if (loader->given == 0 && loader->share.size == 1) {
         return light_fail(LIGHT_ERR_ARGUMENT, "the dataset %s is empty: its stream gave no %s",
                           loader->dataset->vtable->name,
                           loader->options.drop_last ? "whole batch" : "sample");
@@ -383,7 +387,7 @@ static light_status take_next_of_stream(light_loader *loader, light_loader_slot 
 /* Nothing comes behind the batch that was taken. */
 static bool at_end(light_loader *loader)
 {
-    if (!loader->is_stream) return loader->next == loader->num_batches;
+    if (!loader->is_stream) return loader->next == loader->batches;
     for (int i = 0; i < loader->num_shards; i++) {
         const light_loader_slot *slot = light_loader_ring_wait(loader, loader->next + i);
         if (slot->status != LIGHT_OK || slot->batch.size > 0) return false;
@@ -408,7 +412,7 @@ light_status light_loader_next_host(light_loader *loader, light_host_batch *batc
     about->num_fields = batch->num_fields;
     about->size = batch->size;
     about->indices = batch->indices;
-    about->index = loader->given++;
+    about->index = light_share_batch(&loader->share, loader->given++);
     about->is_last = at_end(loader);
     loader->finished = about->is_last;
     return LIGHT_OK;

@@ -6,14 +6,15 @@
 #ifndef LIGHT_DATA_LOADER_H
 #define LIGHT_DATA_LOADER_H
 
+#include "data/share.h"
+#include "tensor/communicator.h"
+
 #include <light/data.h>
 #include <light/state.h>
 
-/* This process reads part `rank` of `world`. Position p of the epoch's order belongs to rank p % world, so the batches
- * of all ranks together are the same samples for any world. With `pad` (training) every rank gets as many samples: the
- * order starts again at its front to fill up, or with drop_last the rest is left out. Without it (evaluation) each
- * sample is seen once, and ranks may differ by one sample, and so by one batch. Default: 0 of 1. */
-light_status light_loader_set_shard(light_loader *loader, int rank, int world, bool pad);
+/* This process is `rank` of `size`, and reads its batches of each window (data/share.h). Of a stream it reads the shards
+ * rank, rank + size, ..., of which there must be one for each process at least. Default: 0 of 1. */
+light_status light_loader_set_share(light_loader *loader, int rank, int size, int64_t run);
 /* The run's seed, unless the loader was made with one of its own. */
 void light_loader_set_seed(light_loader *loader, uint64_t seed);
 /* Turns shuffling off or on (overfit_batches). */
@@ -29,13 +30,15 @@ const char *light_loader_dataset_name(const light_loader *loader);
 /* The same as light_loader_next in host memory. */
 light_status light_loader_next_host(light_loader *loader, light_host_batch *batch, light_batch *about);
 
-/* Where the loader is: the epoch, and how many batches light_loader_next has given out of it. Batches that are ready
- * but not given out do not count. */
+/* Where the loader is: the epoch, and how many batches of it all processes have been given. Batches that are ready but
+ * not given out do not count. Exact where a window ends, on rank 0, which has a batch in each turn. */
 void light_loader_position(const light_loader *loader, int64_t *epoch, int64_t *batch);
-/* The position into a group of a checkpoint, and back. After a load light_loader_position says where to go on; a
- * light_loader_begin with exactly that continues streams where they were. Another batch size or world is fine where
- * the samples seen make whole batches of it; another dataset length, or shards, are an error. */
-light_status light_loader_save_state(light_loader *loader, light_state *state);
+/* The position into a group of a checkpoint, and back. It counts samples of all processes, so any number of them may go
+ * on from it. After a load light_loader_position says where; a light_loader_begin with exactly that continues streams
+ * where they were. Another batch size is fine where the samples seen make whole batches of it; another dataset length, or
+ * for a stream other shards or another number of processes, are an error. `host`: all processes of the loader's share,
+ * which call this together; NULL: there is one. */
+light_status light_loader_save_state(light_loader *loader, light_communicator *host, light_state *state);
 light_status light_loader_load_state(light_loader *loader, const light_state *state);
 
 #endif

@@ -39,15 +39,13 @@ void light_loader_filler_free(light_loader_filler *filler)
 static light_status choose(light_loader *loader, light_loader_slot *slot, int64_t ticket)
 {
     int64_t batch_size = loader->options.batch_size;
-    int64_t left = light_loader_rank_samples(loader) - ticket * batch_size;
+    int64_t first = light_share_batch(&loader->share, ticket) * batch_size, left = loader->length - first;
     const light_sampler *sampler = &loader->options.sampler;
     int64_t size = light_dataset_length(loader->dataset);
 
     slot->batch.size = left < batch_size ? left : batch_size;
     for (int64_t i = 0; i < slot->batch.size; i++) {
-        /* Behind the end, where ranks are filled up, the order starts again. */
-        int64_t position = ((ticket * batch_size + i) * loader->world + loader->rank) % loader->length;
-        int64_t index = position;
+        int64_t position = first + i, index = position;
         if (sampler->at) {
             index = sampler->at(sampler->user, loader->epoch, position);
         } else if (loader->options.shuffle) {

@@ -2,8 +2,8 @@
 /* The inside of a loader, shared by its files: loader.c (making, asking), loader_fill.c (one batch into one slot),
  * loader_ring.c (slots and workers), loader_stream.c (streams), loader_state.c (checkpoints).
  *
- * A ticket is the number of a batch in its epoch; for a stream, of one turn of one shard, which may have nothing left
- * to give. Ticket t is filled into slot t % num_slots, by whichever worker comes to it, and taken by the consumer in
+ * A ticket is the number of a batch of this process, counted from where the epoch was begun; for a stream, of one turn of
+ * one shard, which may have nothing left to give. Ticket t is filled into slot t % num_slots, by whichever worker comes to it, and taken by the consumer in
  * order. A slot is filled again once the consumer has asked for the batch after it. */
 #ifndef LIGHT_DATA_LOADER_PARTS_H
 #define LIGHT_DATA_LOADER_PARTS_H
@@ -62,20 +62,20 @@ struct light_loader {
     int num_fields;
     size_t scratch_bytes[LIGHT_MAX_FIELDS];
 
-    int rank, world;
-    bool pad;
+    light_share share; /* total -1: a stream */
     uint64_t seed;
-    int64_t length;      /* of the order that all ranks share; -1: a stream */
-    int64_t num_batches; /* of this rank; -1: a stream */
+    int64_t length;  /* of the order that all ranks share; -1: a stream */
+    int64_t batches; /* of this rank in the epoch under way; -1: a stream */
 
     /* The epoch under way. */
     bool begun, finished;
     int64_t epoch;
     light_permutation permutation;
     int64_t next;  /* ticket that the consumer asks for next */
-    int64_t given; /* batches taken */
+    int64_t given; /* batches taken since the share's origin; of a stream, since its start */
     light_loader_shard *shards;
-    int num_shards;
+    int num_shards; /* of this rank */
+    int all_shards;
     /* A position that was loaded and not begun yet. */
     bool resuming;
 
@@ -116,8 +116,5 @@ void light_loader_streams_close(light_loader *loader);
 /* Reads the samples of a ticket into to[]; the slot gets size, indices and the position. */
 light_status light_loader_stream_read(light_loader *loader, light_loader_slot *slot, int64_t ticket,
                                       void *const *to);
-
-/* loader.c: samples in this rank's part of an epoch, and in its batch `ticket`. */
-int64_t light_loader_rank_samples(const light_loader *loader);
 
 #endif

@@ -20,7 +20,7 @@ static void *work(void *argument)
     pthread_mutex_lock(&loader->lock);
     for (;;) {
         while (!loader->quit && !(loader->running && loader->next_work < loader->free_below &&
-                                  (loader->is_stream || loader->next_work < loader->num_batches))) {
+                                  (loader->is_stream || loader->next_work < loader->batches))) {
             pthread_cond_wait(&loader->work, &loader->lock);
         }
         if (loader->quit) break;
@@ -56,7 +56,7 @@ static light_status make_slots(light_loader *loader)
     /* One is in the consumer's hands. To see the end of a stream it looks one turn of each shard ahead. */
     int count = loader->options.num_workers ? ahead + 1 : 1;
     if (loader->is_stream && count < loader->num_shards + 2) count = loader->num_shards + 2;
-    if (!loader->is_stream && count > loader->num_batches) count = (int)loader->num_batches;
+    if (!loader->is_stream && count > loader->share.total) count = (int)loader->share.total;
 
     loader->slots = light_calloc((size_t)count, sizeof *loader->slots);
     if (!loader->slots) return LIGHT_ERR_MEMORY;

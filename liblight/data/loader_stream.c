@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Streams in a loader. The shards take turns: ticket t is read from shard t % num_shards, so the order of the batches
- * is the same for any number of workers. A shard is read by one thread at a time, in the order of its tickets. */
+ * is the same for any number of workers. Of several processes each has shards of its own. A shard is read by one thread at a time, in the order of its tickets. */
 #include "base/memory.h"
 #include "data/dataset.h"
 #include "data/loader_parts.h"
@@ -65,8 +65,8 @@ static light_status open_stream(light_loader *loader, int i)
     if (shard->ended) return LIGHT_OK;
     shard->stream = light_calloc(1, dataset->vtable->stream_size);
     if (!shard->stream) return LIGHT_ERR_MEMORY;
-    *shard->stream = (light_stream){.shard = i * loader->world + loader->rank,
-                                    .num_shards = loader->num_shards * loader->world,
+    *shard->stream = (light_stream){.shard = i * loader->share.size + loader->share.rank,
+                                    .num_shards = loader->all_shards,
                                     .epoch = loader->epoch,
                                     .seed = loader->seed};
     if (LIGHT_HOOK(dataset->vtable, stream_open)) {
@@ -108,8 +108,8 @@ static light_status read_samples(light_loader *loader, light_loader_shard *shard
             shard->ended = true;
             break;
         }
-        slot->indices[n++] = shard->samples++ * loader->num_shards * loader->world +
-                             (int64_t)number * loader->world + loader->rank;
+        slot->indices[n++] =
+            shard->samples++ * loader->all_shards + (int64_t)number * loader->share.size + loader->share.rank;
         for (int f = 0; f < loader->num_sample_fields; f++) {
             at[f] = (char *)at[f] + light_field_bytes(&loader->sample_fields[f]);
         }

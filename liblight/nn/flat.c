@@ -5,17 +5,72 @@
 #include "base/memory.h"
 #include "tensor/device.h"
 
-static light_flat_buffer *buffer_for(light_flat *flat, light_dtype dtype)
+#include <string.h>
+
+/* ---- which buffer ------------------------------------------------------- */
+
+/* The innermost module around p that is to have buffers of its own. */
+static const light_module *unit_of(const light_parameter *p)
 {
-    for (int i = 0; i < flat->n; i++)
-        if (flat->buffers[i].dtype == dtype) return &flat->buffers[i];
-    flat->buffers[flat->n] = (light_flat_buffer){.dtype = dtype};
-    return &flat->buffers[flat->n++];
+    const light_module *m = p->module;
+    while (m && !m->shard_unit) m = m->parent;
+    return m;
 }
+
+/* While buffers are being laid out: those that still take parameters. */
+typedef struct open_buffers {
+    light_flat_rule rule;
+    const light_module *unit;
+    int of[LIGHT_DTYPE_COUNT]; /* index, -1: none */
+} open_buffers;
+
+static void close_all(open_buffers *open, const light_module *unit)
+{
+    open->unit = unit;
+    for (int i = 0; i < LIGHT_DTYPE_COUNT; i++) open->of[i] = -1;
+}
+
+static light_flat_buffer *buffer_for(light_flat *flat, open_buffers *open, const light_parameter *p)
+{
+    const light_module *unit = unit_of(p);
+    light_dtype dtype = (light_dtype)p->tensor->dtype;
+    if (unit != open->unit) close_all(open, unit);
+    int *at = &open->of[dtype];
+    if (*at >= 0 && open->rule.bytes && flat->buffers[*at].bytes >= open->rule.bytes) *at = -1;
+    if (*at < 0) {
+        *at = flat->n++;
+        flat->buffers[*at].dtype = dtype;
+    }
+    return &flat->buffers[*at];
+}
+
+/* ---- laying out --------------------------------------------------------- */
 
 static size_t bytes_of(const light_parameter *p)
 {
     return light_flat_padded((size_t)p->tensor->numel * light_dtype_size((light_dtype)p->tensor->dtype));
+}
+
+static light_parameter *next_flat(light_module *root, light_parameter *after)
+{
+    light_parameter *p = light_next_parameter(root, after);
+    while (p && p->is_buffer) p = light_next_parameter(root, p);
+    return p;
+}
+
+/* Counts what goes where: n and bytes of each buffer. */
+static void plan(light_flat *flat, light_module *root, const light_flat_rule *rule)
+{
+    open_buffers open = {.rule = *rule};
+    close_all(&open, NULL);
+    for (light_parameter *p = next_flat(root, NULL); p; p = next_flat(root, p)) {
+        light_flat_buffer *b = buffer_for(flat, &open, p);
+        b->n++;
+        b->bytes += bytes_of(p);
+    }
+    for (int i = 0; i < flat->n; i++)
+        flat->buffers[i].bytes =
+            (flat->buffers[i].bytes + rule->multiple - 1) / rule->multiple * rule->multiple;
 }
 
 static light_status allocate(light_flat_buffer *b, light_device *device)
@@ -26,43 +81,85 @@ static light_status allocate(light_flat_buffer *b, light_device *device)
     return light_storage_new(&b->grads, b->bytes, device);
 }
 
-static light_status move_in(light_flat_buffer *b, light_parameter *p)
+/* The i-th parameter of `b`, at `offset`. */
+static light_status move_in(light_flat_buffer *b, int64_t i, size_t offset, light_parameter *p)
 {
     light_tensor *t = p->tensor;
-    size_t offset = b->bytes;
     LIGHT_TRY(light_tensor_rebase(t, b->values, offset));
     light_tensor_free(t->grad);
     t->grad = NULL;
     t->grad_fresh = true;
     LIGHT_TRY(light_tensor_new_view(&t->grad, b->grads, offset, light_shape_of(t), b->dtype));
-    b->entries[b->n++] = (light_flat_entry){.parameter = p, .offset = offset};
-    b->bytes += bytes_of(p);
+    b->entries[i] = (light_flat_entry){.parameter = p, .offset = offset};
     return LIGHT_OK;
+}
+
+/* Fills the planned buffers one after the other. Each takes its parameters in the order of the walk. */
+static light_status fill(light_flat *flat, light_module *root, const light_flat_rule *rule)
+{
+    open_buffers open = {.rule = *rule};
+    light_flat walk = {.buffers = light_calloc((size_t)flat->n + 1, sizeof *walk.buffers)};
+    light_status status = walk.buffers ? LIGHT_OK : LIGHT_ERR_MEMORY;
+    close_all(&open, NULL);
+    for (light_parameter *p = next_flat(root, NULL); p && status == LIGHT_OK; p = next_flat(root, p)) {
+        light_flat_buffer *to = buffer_for(&walk, &open, p);
+        light_flat_buffer *b = &flat->buffers[to - walk.buffers];
+        if (!b->entries) status = allocate(b, p->tensor->storage->device);
+        if (status == LIGHT_OK) status = move_in(b, to->n, to->bytes, p);
+        to->n++;
+        to->bytes += bytes_of(p);
+    }
+    light_free(walk.buffers);
+    return status;
+}
+
+static void free_buffers(light_flat *flat)
+{
+    for (int i = 0; i < flat->n; i++) {
+        light_storage_free(flat->buffers[i].lowered.storage);
+        light_storage_free(flat->buffers[i].values);
+        light_storage_free(flat->buffers[i].grads);
+        light_free(flat->buffers[i].entries);
+    }
+    light_free(flat->buffers);
+    flat->buffers = NULL;
+    flat->n = 0;
+}
+
+static void drop_copy(light_flat_buffer *b);
+
+light_status light_flat_arrange(light_flat *flat, light_module *root, const light_flat_rule *rule)
+{
+    size_t most = (size_t)flat->n + 1; /* and the old ones, where this fails half way */
+    for (light_parameter *p = next_flat(root, NULL); p; p = next_flat(root, p)) most++;
+    light_flat old = *flat;
+    light_flat_buffer *buffers = light_calloc(most, sizeof *buffers);
+    if (!buffers) return LIGHT_ERR_MEMORY;
+    for (int i = 0; i < old.n; i++) drop_copy(&old.buffers[i]);
+    flat->buffers = buffers;
+    flat->n = 0;
+    plan(flat, root, rule);
+    light_status status = fill(flat, root, rule);
+    if (status == LIGHT_OK) {
+        free_buffers(&old);
+        return LIGHT_OK;
+    }
+    /* Parameters may lie in either; all of it goes with the module. */
+    if (old.n) memcpy(flat->buffers + flat->n, old.buffers, (size_t)old.n * sizeof *buffers);
+    flat->n += old.n;
+    light_free(old.buffers);
+    return status;
 }
 
 light_status light_flat_new(light_flat **out, light_module *root)
 {
     light_flat *flat = light_calloc(1, sizeof *flat);
     if (!flat) return LIGHT_ERR_MEMORY;
-    light_device *device = light_default_device();
     *out = flat; /* also when something below fails: parameters may have moved there already */
-
-    for (light_parameter *p = light_next_parameter(root, NULL); p; p = light_next_parameter(root, p)) {
-        if (p->is_buffer) continue;
-        light_flat_buffer *b = buffer_for(flat, (light_dtype)p->tensor->dtype);
-        b->n++;
-        b->bytes += bytes_of(p);
-        device = p->tensor->storage->device;
-    }
-    for (int i = 0; i < flat->n; i++) {
-        LIGHT_TRY(allocate(&flat->buffers[i], device));
-        flat->buffers[i].n = 0;
-        flat->buffers[i].bytes = 0;
-    }
-    for (light_parameter *p = light_next_parameter(root, NULL); p; p = light_next_parameter(root, p))
-        if (!p->is_buffer) LIGHT_TRY(move_in(buffer_for(flat, (light_dtype)p->tensor->dtype), p));
-    return LIGHT_OK;
+    return light_flat_arrange(flat, root, &(light_flat_rule){.multiple = LIGHT_FLAT_ALIGNMENT});
 }
+
+/* ---- 16-bit copies ------------------------------------------------------ */
 
 static void drop_copy(light_flat_buffer *b)
 {
@@ -104,11 +201,6 @@ light_status light_flat_lower(light_flat *flat, light_dtype dtype)
 void light_flat_free(light_flat *flat)
 {
     if (!flat) return;
-    for (int i = 0; i < flat->n; i++) {
-        light_storage_free(flat->buffers[i].lowered.storage);
-        light_storage_free(flat->buffers[i].values);
-        light_storage_free(flat->buffers[i].grads);
-        light_free(flat->buffers[i].entries);
-    }
+    free_buffers(flat);
     light_free(flat);
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The flat memory behind a built module: one long buffer of values and one of gradients per dtype.
+/* The flat memory behind a built module: long buffers of values, each with one of gradients.
  *
- * Parameters lie in the order of creation, each at a multiple of 64 bytes; the gradient of a parameter lies at the same
- * offset of the gradients' buffer. The gaps hold zeros and nobody reads them, so whoever works on a run of
- * neighbouring parameters may take it, gaps included, as one array. */
+ * A buffer holds parameters of one dtype in the order of creation, each at a multiple of 64 bytes; the gradient of a
+ * parameter lies at the same offset of the gradients' buffer. The gaps hold zeros and nobody reads them, so whoever works
+ * on a run of neighbouring parameters may take it, gaps included, as one array. There is one buffer per dtype, unless a
+ * strategy asks for smaller ones, which it shards. */
 #ifndef LIGHT_NN_FLAT_H
 #define LIGHT_NN_FLAT_H
 
-#include "tensor/tensor.h"
+#include "tensor/communicator.h"
 
 #include <light/module.h>
 
@@ -28,13 +29,32 @@ typedef struct light_flat_buffer {
     light_flat_entry *entries; /* by rising offset */
 } light_flat_buffer;
 
+/* What the sums over all gradients must know of other processes. */
+typedef struct light_sharing {
+    light_communicator *group; /* those who together have all gradients; NULL: this process has them */
+    bool exact;                /* the same bits for any number of processes */
+    int copies, copy;          /* so many processes have the same part of everything; which of them this is */
+    bool first;                /* rank 0, which saves what all have */
+} light_sharing;
+
 typedef struct light_flat {
     int n;
-    light_flat_buffer buffers[LIGHT_DTYPE_COUNT];
+    light_flat_buffer *buffers;
+    const light_sharing *sharing; /* of a strategy, while it is attached; NULL: none */
 } light_flat;
+
+/* How large buffers become. */
+typedef struct light_flat_rule {
+    size_t bytes; /* a buffer is closed by the parameter that makes it so large; 0: one per dtype */
+    size_t
+        multiple; /* of bytes to which a buffer is filled up with zeros; a multiple of LIGHT_FLAT_ALIGNMENT */
+} light_flat_rule;
 
 /* Moves the parameters below `root` to flat memory. What light_module_build calls. */
 light_status light_flat_new(light_flat **out, light_module *root);
+/* Moves them to other buffers: what points to parameters and gradients stays good, what points to their memory does not.
+ * Gradients and 16-bit copies are lost. Modules marked by light_module_shard_unit have buffers of their own. */
+light_status light_flat_arrange(light_flat *flat, light_module *root, const light_flat_rule *rule);
 /* Keeps a copy of all f32 parameters in a 16-bit dtype, which operations read under mixed precision;
  * LIGHT_DTYPE_DEFAULT: none any more. */
 light_status light_flat_lower(light_flat *flat, light_dtype dtype);

@@ -236,6 +236,11 @@ void light_module_free(light_module *module)
 
 /* ---- walking ------------------------------------------------------------ */
 
+void light_module_shard_unit(light_module *module)
+{
+    module->shard_unit = true;
+}
+
 light_module *light_next_module(light_module *root, light_module *after)
 {
     if (!after) return root;

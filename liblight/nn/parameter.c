@@ -91,6 +91,12 @@ static light_parameter *record_new(light_module *module, const char *name)
     return NULL;
 }
 
+static light_module *root_of(light_module *module)
+{
+    while (module->parent) module = module->parent;
+    return module;
+}
+
 /* ---- making ------------------------------------------------------------- */
 
 static light_status add(light_module *self, light_tensor **slot, const char *name, light_shape shape,
@@ -210,12 +216,6 @@ void light_unfreeze(light_module *module)
 
 /* ---- tying -------------------------------------------------------------- */
 
-static light_module *root_of(light_module *module)
-{
-    while (module->parent) module = module->parent;
-    return module;
-}
-
 light_status light_tie_parameter(light_module *self, light_tensor **slot, const char *name, light_tensor *of)
 {
     LIGHT_TRY(light_check_name(self, name));
@@ -284,6 +284,40 @@ light_part light_parameter_own(const light_parameter *p)
 light_part light_parameter_own_grad(const light_parameter *p)
 {
     return own_part(p, p->tensor->grad, p->shard ? p->shard->grads : NULL);
+}
+
+/* Smaller parts are saved by one process, not in pieces. */
+#define LEAST_SAVED_BYTES 65536
+
+/* Spreads small parameters over the processes. */
+static int copy_of_small(const light_parameter *p, int copies)
+{
+    uint32_t sum = 0;
+    for (const char *c = p->path; *c; c++) sum = sum * 31 + (unsigned char)*c;
+    return (int)(sum % (uint32_t)copies);
+}
+
+light_part light_part_to_save(const light_parameter *p, light_part part)
+{
+    const light_module *root = root_of(p->module);
+    const light_sharing *sharing = root->flat ? root->flat->sharing : NULL;
+    int64_t n = part.tensor.numel, size = (int64_t)light_dtype_size((light_dtype)part.tensor.dtype), from, to;
+    if (!sharing || (sharing->copies <= 1 && !p->is_buffer)) return part;
+    if (p->is_buffer) {
+        from = 0;
+        to = sharing->first ? n : 0;
+    } else if (n * size < LEAST_SAVED_BYTES) {
+        from = 0;
+        to = copy_of_small(p, sharing->copies) == sharing->copy ? n : 0;
+    } else {
+        from = n * sharing->copy / sharing->copies;
+        to = n * (sharing->copy + 1) / sharing->copies;
+    }
+    if (from == 0 && to == n) return part;
+    part.tensor.data += from * size;
+    part.begin += from;
+    light_tensor_set_shape(&part.tensor, LIGHT_SHAPE(to - from));
+    return part;
 }
 
 light_part light_parameter_held(const light_parameter *p)

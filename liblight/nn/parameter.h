@@ -22,6 +22,8 @@ typedef struct light_part {
 /* The part that this process updates and saves. */
 light_part light_parameter_own(const light_parameter *p);
 light_part light_parameter_own_grad(const light_parameter *p); /* its gradient, where there is one */
+/* Of a part that other processes have too, what this one is to save: all together save each element once. */
+light_part light_part_to_save(const light_parameter *p, light_part part);
 /* The part that lies in its memory for good: all of it, or its own. */
 light_part light_parameter_held(const light_parameter *p);
 

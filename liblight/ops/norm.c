@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Normalisation: shapes and gradients. */
+#include "autograd/step.h"
 #include "ops/layout.h"
+#include "ops/norm_ranks.h"
 #include "ops/table.h"
 
 #include <light/ops.h>
@@ -100,15 +102,16 @@ static light_status check_running(light_step *s, light_node *node, int i, const 
 
 static light_status batch_norm_infer(light_step *s, light_node *node, light_spec *specs)
 {
-    const light_batch_norm_attrs *attrs = node->attrs;
+    const light_batch_norm_ranks *attrs = node->attrs;
     light_tensor *x = node->in[X];
 
     LIGHT_TRY(check_channels(s, node, specs));
     LIGHT_TRY(check_running(s, node, RUNNING_MEAN, "running_mean"));
     LIGHT_TRY(check_running(s, node, RUNNING_VAR, "running_var"));
-    if (!node->in[RUNNING_MEAN] != !node->in[RUNNING_VAR] || (!attrs->training && !node->in[RUNNING_MEAN]))
+    if (!node->in[RUNNING_MEAN] != !node->in[RUNNING_VAR] ||
+        (!attrs->kernel.training && !node->in[RUNNING_MEAN]))
         return light_op_fail(s, node, LIGHT_ERR_ARGUMENT, "running_mean and running_var are needed, both");
-    if (attrs->training && light_numel(x) == light_dim(x, 1))
+    if (attrs->kernel.training && !attrs->group && light_numel(x) == light_dim(x, 1))
         return light_op_fail(s, node, LIGHT_ERR_SHAPE,
                              "training needs more than one value per channel, the input is %s",
                              light_shape_format(light_shape_of(x), (char[256]){0}, 256));
@@ -120,13 +123,20 @@ static light_status batch_norm_forward(light_step *s, light_node *node)
     light_tensor **in = node->in;
 
     LIGHT_TRY(make_statistics(s, node, LIGHT_SHAPE(light_dim(in[X], 1)), 2));
+    if (((light_batch_norm_ranks *)node->attrs)->group) return light_batch_norm_together(s, node);
     return LIGHT_RUN(s, BATCH_NORM, .in = {in[X], in[WEIGHT], in[BIAS], in[RUNNING_MEAN], in[RUNNING_VAR]},
                      .out = {node->out[0], node->extra[MEAN], node->extra[RSTD]}, .attrs = node->attrs);
 }
 
 static light_status batch_norm_backward(light_step *s, light_node *node, light_tensor *const *grads)
 {
-    return run_backward(s, node, LIGHT_KERNEL_BATCH_NORM_BACKWARD, 2, grads);
+    if (!((light_batch_norm_ranks *)node->attrs)->group)
+        return run_backward(s, node, LIGHT_KERNEL_BATCH_NORM_BACKWARD, 2, grads);
+    light_tensor *gy = light_step_like(s, grads[0], node->out[0]);
+    if (!gy) return light_step_status(s);
+    LIGHT_TRY(light_batch_norm_together_backward(s, node, gy));
+    light_step_release(s, gy);
+    return LIGHT_OK;
 }
 
 static const light_op batch_norm_op = {
@@ -142,7 +152,12 @@ light_tensor *light_batch_norm_op(light_step *s, light_tensor *x, light_tensor *
                                   light_tensor *running_mean, light_tensor *running_var, bool training,
                                   double momentum, double eps)
 {
-    light_batch_norm_attrs attrs = {.training = training, .momentum = momentum, .eps = eps};
+    light_batch_norm_ranks attrs = {.kernel = {.training = training, .momentum = momentum, .eps = eps}};
+
+    if (training) {
+        attrs.group = s->batch_group;
+        attrs.ranks = s->batch_ranks;
+    }
 
     return light_apply(s, &batch_norm_op, (light_tensor *[]){x, weight, bias, running_mean, running_var}, 5,
                        0x1e, &attrs, sizeof attrs, NULL, 1);

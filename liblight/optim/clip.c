@@ -3,6 +3,8 @@
 #include "optim/clip.h"
 
 #include "autograd/step.h"
+#include "base/exact.h"
+#include "nn/flat.h"
 #include "nn/parameter.h"
 #include "optim/optimizer.h"
 
@@ -56,15 +58,41 @@ static light_status finish(light_step *s, light_tensor *norm, double max_norm, b
     return LIGHT_RUN(s, COPY, .in = {wide}, .out = {*factor});
 }
 
-light_status light_grad_norm_factor(light_step *s, light_optimizer *optimizer, double max_norm,
-                                    light_tensor **norm, light_tensor **factor)
+/* ---- over all processes --------------------------------------------------- */
+
+static light_status add_up(const light_sharing *sharing, const light_tensor *sum)
 {
-    light_tensor *sum = light_zeros(s, LIGHT_SCALAR, LIGHT_F64);
-    if (!sum) return light_step_status(s);
+    if (!sharing || !sharing->group) return LIGHT_OK;
+    return light_communicate(sharing->group, &(light_collective){.kind = LIGHT_ALL_REDUCE,
+                                                                 .in = sum->data,
+                                                                 .out = sum->data,
+                                                                 .count = sum->numel,
+                                                                 .dtype = (light_dtype)sum->dtype,
+                                                                 .what = "norm of gradients"});
+}
+
+/* *sum: of the squares of all gradients of the optimizer, f64. */
+static light_status all_squares(light_step *s, light_optimizer *optimizer, light_tensor **sum)
+{
+    const light_sharing *sharing = light_optimizer_sharing(optimizer);
+    bool exact = sharing && sharing->exact;
+    light_tensor *out = *sum = light_zeros(s, LIGHT_SCALAR, LIGHT_F64);
+    if (out && exact) out = light_zeros(s, LIGHT_SHAPE(LIGHT_EXACT_SIZE), LIGHT_I64);
+    if (!out) return light_step_status(s);
     light_optimizer_run run;
     for (int g = 0; g < optimizer->n_groups; g++)
         for (int64_t at = 0; light_optimizer_next_run(&optimizer->groups[g], &at, &run);)
-            LIGHT_TRY(add_squares(s, &run.grad, sum));
+            LIGHT_TRY(exact ? LIGHT_RUN(s, EXACT_SQUARES, .in = {&run.grad}, .out = {out}, .accumulate = 1)
+                            : add_squares(s, &run.grad, out));
+    LIGHT_TRY(add_up(sharing, out));
+    return exact ? LIGHT_RUN(s, EXACT_VALUE, .in = {out}, .out = {*sum}) : LIGHT_OK;
+}
+
+light_status light_grad_norm_factor(light_step *s, light_optimizer *optimizer, double max_norm,
+                                    light_tensor **norm, light_tensor **factor)
+{
+    light_tensor *sum;
+    LIGHT_TRY(all_squares(s, optimizer, &sum));
     if (norm) *norm = sum;
     return finish(s, sum, max_norm, true, factor);
 }

@@ -10,9 +10,13 @@
 
 /* ---- groups ------------------------------------------------------------- */
 
-static size_t padded_bytes(const light_tensor *t)
+/* The bytes of a parameter's own part, with the gap behind it where it has the parameter's end. */
+static size_t own_bytes(const light_parameter *p)
 {
-    return light_flat_padded((size_t)t->numel * light_dtype_size((light_dtype)t->dtype));
+    size_t size = light_dtype_size((light_dtype)p->tensor->dtype);
+    size_t begin = (size_t)p->own_begin * size, end = (size_t)p->own_end * size;
+    if (p->own_begin == p->own_end) return 0;
+    return (p->own_end == p->tensor->numel ? light_flat_padded(end) : end) - begin;
 }
 
 static bool state_needed(const char *name, const light_optimizer_options *o)
@@ -52,17 +56,18 @@ static light_status collect(const light_optimizer *optimizer, light_optimizer_gr
     size_t offset = 0;
     for (int64_t i = 0; i < group->n; i++, p = light_parameter_set_next(set, p)) {
         group->entries[i] = (light_optimizer_entry){.parameter = p, .offset = offset};
-        offset += padded_bytes(p->tensor);
+        offset += own_bytes(p);
     }
     return LIGHT_OK;
 }
 
-/* A window without an owner on `t`'s part of a state buffer. */
-static light_tensor state_window(const light_tensor *t, light_storage *storage, size_t offset)
+light_tensor light_optimizer_state_window(const light_optimizer_group *group, int64_t entry, int state)
 {
-    light_tensor window = {.storage = storage, .data = (char *)storage->data + offset, .dtype = t->dtype};
-    light_tensor_set_shape(&window, light_shape_of(t));
-    return window;
+    const light_optimizer_entry *e = &group->entries[entry];
+    light_part own = light_parameter_own(e->parameter);
+    own.tensor.storage = group->states[state];
+    own.tensor.data = (char *)group->states[state]->data + e->offset;
+    return own.tensor;
 }
 
 static light_status fill(light_device *device, light_tensor *t, double value)
@@ -75,7 +80,7 @@ static light_status fill(light_device *device, light_tensor *t, double value)
 static light_status make_states(const light_optimizer *optimizer, light_optimizer_group *group)
 {
     const light_optimizer_entry *last = &group->entries[group->n - 1];
-    size_t bytes = last->offset + padded_bytes(last->parameter->tensor);
+    size_t bytes = last->offset + own_bytes(last->parameter);
     for (int k = 0; k < LIGHT_OPTIMIZER_MAX_STATES; k++) {
         const char *name = optimizer->class->states[k];
         if (!state_needed(name, &group->options)) continue;
@@ -83,8 +88,7 @@ static light_status make_states(const light_optimizer *optimizer, light_optimize
         LIGHT_TRY(light_storage_new(&group->states[k], bytes, optimizer->device));
         double first = group->options.initial_accumulator_value;
         for (int64_t i = 0; i < group->n && first != 0; i++) {
-            const light_optimizer_entry *e = &group->entries[i];
-            light_tensor window = state_window(e->parameter->tensor, group->states[k], e->offset);
+            light_tensor window = light_optimizer_state_window(group, i, k);
             LIGHT_TRY(fill(optimizer->device, &window, first));
         }
     }
@@ -178,15 +182,54 @@ const light_optimizer_options *light_optimizer_hyperparameters(const light_optim
     return group >= 0 && group < optimizer->n_groups ? &optimizer->groups[group].options : NULL;
 }
 
+const light_sharing *light_optimizer_sharing(const light_optimizer *optimizer)
+{
+    const light_module *root = optimizer->groups[0].entries[0].parameter->module;
+    while (root->parent) root = root->parent;
+    return root->flat ? root->flat->sharing : NULL;
+}
+
 /* ---- runs --------------------------------------------------------------- */
 
-/* `b` lies behind `a`, in values and in gradients, with nothing but the flat buffer's gap between. */
-static bool follows(const light_tensor *a, const light_tensor *b)
+/* Has a part here, and a gradient for it. */
+static bool takes_part(const light_parameter *p)
 {
-    size_t step = padded_bytes(a);
-    return b->storage == a->storage && b->data == a->data + step && b->dtype == a->dtype && a->contiguous &&
-           b->contiguous && b->grad->storage == a->grad->storage && b->grad->data == a->grad->data + step &&
-           b->grad->dtype == a->grad->dtype;
+    return p->own_begin < p->own_end && light_grad(p->tensor);
+}
+
+/* Where a parameter's own part begins. */
+typedef struct place {
+    light_storage *storage;
+    char *data;
+} place;
+
+static place place_in(const light_parameter *p, const light_tensor *t, light_storage *shard)
+{
+    if (shard) return (place){shard, (char *)shard->data + p->shard->offset};
+    return (place){t->storage, t->data + (size_t)p->own_begin * light_dtype_size((light_dtype)t->dtype)};
+}
+
+static place values_of(const light_parameter *p)
+{
+    return place_in(p, p->tensor, p->shard ? p->shard->values : NULL);
+}
+
+static place grads_of(const light_parameter *p)
+{
+    return place_in(p, p->tensor->grad, p->shard ? p->shard->grads : NULL);
+}
+
+static bool is_behind(place a, place b, size_t bytes)
+{
+    return a.storage == b.storage && b.data == a.data + bytes;
+}
+
+/* b's own part lies behind a's, in values and in gradients, with nothing but the flat buffer's gap between. */
+static bool follows(const light_parameter *a, const light_parameter *b)
+{
+    size_t bytes = own_bytes(a);
+    return a->tensor->dtype == b->tensor->dtype && is_behind(values_of(a), values_of(b), bytes) &&
+           is_behind(grads_of(a), grads_of(b), bytes);
 }
 
 static light_tensor flat_window(light_storage *storage, char *data, uint8_t dtype, int64_t numel)
@@ -196,32 +239,41 @@ static light_tensor flat_window(light_storage *storage, char *data, uint8_t dtyp
     return window;
 }
 
+/* The same elements of the 16-bit copy, which a process has where it has all values. */
+static light_tensor lowered_window(const light_parameter *p, int64_t numel)
+{
+    const light_tensor *copy = p->tensor->lowered;
+    if (!copy || (p->shard && p->shard->values)) return (light_tensor){0};
+    char *data = copy->data + (size_t)p->own_begin * light_dtype_size((light_dtype)copy->dtype);
+    return flat_window(copy->storage, data, copy->dtype, numel);
+}
+
 bool light_optimizer_next_run(const light_optimizer_group *group, int64_t *at, light_optimizer_run *run)
 {
     const light_optimizer_entry *e = group->entries;
     int64_t first = *at;
-    while (first < group->n && !light_grad(e[first].parameter->tensor)) first++;
+    while (first < group->n && !takes_part(e[first].parameter)) first++;
     if (first >= group->n) return false;
     int64_t last = first;
-    while (last + 1 < group->n && light_grad(e[last + 1].parameter->tensor) &&
-           e[last + 1].steps == e[first].steps &&
-           follows(e[last].parameter->tensor, e[last + 1].parameter->tensor))
+    while (last + 1 < group->n && takes_part(e[last + 1].parameter) && e[last + 1].steps == e[first].steps &&
+           follows(e[last].parameter, e[last + 1].parameter))
         last++;
     *at = last + 1;
 
-    const light_tensor *from = e[first].parameter->tensor, *to = e[last].parameter->tensor;
-    int64_t numel = (to->data - from->data) / (int64_t)light_dtype_size((light_dtype)from->dtype) + to->numel;
+    const light_parameter *from = e[first].parameter, *to = e[last].parameter;
+    const uint8_t dtype = from->tensor->dtype;
+    const place value = values_of(from), grad = grads_of(from);
+    int64_t numel = (values_of(to).data - value.data) / (int64_t)light_dtype_size((light_dtype)dtype) +
+                    to->own_end - to->own_begin;
     run->first = first;
     run->n = last - first + 1;
-    run->value = flat_window(from->storage, from->data, from->dtype, numel);
-    run->grad = flat_window(from->grad->storage, from->grad->data, from->grad->dtype, numel);
-    run->lowered = (light_tensor){0};
-    if (from->lowered)
-        run->lowered = flat_window(from->lowered->storage, from->lowered->data, from->lowered->dtype, numel);
+    run->value = flat_window(value.storage, value.data, dtype, numel);
+    run->grad = flat_window(grad.storage, grad.data, dtype, numel);
+    run->lowered = lowered_window(from, numel);
     for (int k = 0; k < LIGHT_OPTIMIZER_MAX_STATES; k++)
         if (group->states[k])
-            run->state[k] = flat_window(group->states[k], (char *)group->states[k]->data + e[first].offset,
-                                        from->dtype, numel);
+            run->state[k] =
+                flat_window(group->states[k], (char *)group->states[k]->data + e[first].offset, dtype, numel);
     return true;
 }
 
@@ -291,6 +343,13 @@ static light_status step_run(const light_optimizer *optimizer, light_optimizer_g
                               .in = {&run->grad, factor, optimizer->scaling},
                               .out = {&run->value},
                               .attrs = &attrs};
+    if (run->value.storage->device != optimizer->device)
+        return light_fail(
+            LIGHT_ERR_STATE,
+            "%s: %s has been moved to %s, but the optimizer's state is on %s; make the optimizer after "
+            "light_module_to",
+            optimizer->class->name, entries->parameter->path, run->value.storage->device->name,
+            optimizer->device->name);
     attrs.step = entries->steps + 1;
     for (int k = 0; k < LIGHT_OPTIMIZER_MAX_STATES; k++)
         if (group->states[k]) args.out[1 + k] = &run->state[k];
@@ -298,7 +357,6 @@ static light_status step_run(const light_optimizer *optimizer, light_optimizer_g
     light_status status = optimizer->device->backend->kernels[LIGHT_KERNEL_OPTIMIZER](&args);
     if (status != LIGHT_OK)
         return light_fail_in(status, "%s: %s", optimizer->class->name, entries->parameter->path);
-    for (int64_t i = 0; i < run->n; i++) entries[i].steps++;
     return LIGHT_OK;
 }
 
@@ -315,6 +373,7 @@ light_status light_optimizer_step_now(light_optimizer *optimizer, light_tensor *
         for (int64_t at = 0; light_optimizer_next_run(&optimizer->groups[g], &at, &run);)
             LIGHT_TRY(step_run(optimizer, &optimizer->groups[g], &run, factor));
     }
+    light_optimizer_count_step(optimizer); /* of all, also where other processes have the parameter */
     return LIGHT_OK;
 }
 

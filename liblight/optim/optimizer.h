@@ -80,6 +80,9 @@ struct light_optimizer {
 light_optimizer *light_optimizer_new(const light_optimizer_class *class, light_parameter_set set,
                                      const light_optimizer_options *options);
 
+/* How its gradients are spread over processes; NULL: they are all here. */
+const struct light_sharing *light_optimizer_sharing(const light_optimizer *optimizer);
+
 /* ---- several, as configure_optimizers made them -------------------------- */
 
 typedef struct light_optimizers_entry {
@@ -103,6 +106,8 @@ typedef struct light_optimizer_run {
     light_tensor lowered; /* the values' 16-bit copy; data NULL: there is none */
     int64_t first, n;     /* entries of the group */
 } light_optimizer_run;
+/* State `state` of an entry's own part: a window without an owner. */
+light_tensor light_optimizer_state_window(const light_optimizer_group *group, int64_t entry, int state);
 /* The next run of `group` from entry *at on whose gradients are there; advances *at. False at the end. */
 bool light_optimizer_next_run(const light_optimizer_group *group, int64_t *at, light_optimizer_run *run);
 

@@ -7,16 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static void describe(const light_optimizer_group *group, const light_optimizer_entry *e, int k,
-                     light_optimizer_state *out)
+static void describe(const light_optimizer_group *group, int64_t entry, int k, light_optimizer_state *out)
 {
-    const light_tensor *t = e->parameter->tensor;
-    light_storage *storage = group->states[k];
-    out->parameter = e->parameter;
+    out->parameter = group->entries[entry].parameter;
     out->name = group->state_names[k];
-    out->tensor =
-        (light_tensor){.storage = storage, .data = (char *)storage->data + e->offset, .dtype = t->dtype};
-    light_tensor_set_shape(&out->tensor, light_shape_of(t));
+    out->tensor = light_optimizer_state_window(group, entry, k);
 }
 
 static int kinds_of(const light_optimizer_group *group)
@@ -37,7 +32,7 @@ bool light_optimizer_state_at(light_optimizer *optimizer, int64_t i, light_optim
         }
         int64_t which = i % kinds;
         for (int k = 0; k < LIGHT_OPTIMIZER_MAX_STATES; k++)
-            if (group->states[k] && which-- == 0) describe(group, &group->entries[i / kinds], k, out);
+            if (group->states[k] && which-- == 0) describe(group, i / kinds, k, out);
         return true;
     }
     return false;
@@ -52,7 +47,7 @@ bool light_optimizer_find_state(light_optimizer *optimizer, const char *path, co
             if (strcmp(group->entries[i].parameter->path, path) != 0) continue;
             for (int k = 0; k < LIGHT_OPTIMIZER_MAX_STATES; k++)
                 if (group->states[k] && strcmp(group->state_names[k], name) == 0) {
-                    describe(group, &group->entries[i], k, out);
+                    describe(group, i, k, out);
                     return true;
                 }
         }

@@ -2,6 +2,8 @@
 /* Dynamic loss scaling. */
 #include "optim/scaler.h"
 
+#include "nn/flat.h"
+
 #include "base/memory.h"
 
 #include <string.h>
@@ -102,7 +104,16 @@ static light_status look_at_gradients(light_step *s, const light_optimizer *opti
     for (int g = 0; g < optimizer->n_groups; g++)
         for (int64_t at = 0; light_optimizer_next_run(&optimizer->groups[g], &at, &run); accumulate = 1)
             LIGHT_TRY(LIGHT_RUN(s, ALL_FINITE, .in = {&run.grad}, .out = {finite}, .accumulate = accumulate));
-    return accumulate ? LIGHT_OK : LIGHT_RUN(s, FILL, .out = {finite}, .attrs = &(light_fill_attrs){1});
+    if (!accumulate) LIGHT_TRY(LIGHT_RUN(s, FILL, .out = {finite}, .attrs = &(light_fill_attrs){1}));
+    const light_sharing *sharing = light_optimizer_sharing(optimizer);
+    if (!sharing || !sharing->group) return LIGHT_OK;
+    return light_communicate(sharing->group, &(light_collective){.kind = LIGHT_ALL_REDUCE,
+                                                                 .in = finite->data,
+                                                                 .out = finite->data,
+                                                                 .count = 1,
+                                                                 .dtype = LIGHT_F32,
+                                                                 .combine = LIGHT_COMBINE_MIN,
+                                                                 .what = "finite gradients"});
 }
 
 light_status light_scaler_check(light_scaler *scaler, light_step *s, int i, const light_tensor *norm)

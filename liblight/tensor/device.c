@@ -20,8 +20,7 @@ static light_device *_Atomic default_device; /* NULL: the CPU */
 
 light_device *light_device_cpu(void)
 {
-    static light_device cpu = {.name = "cpu", .is_host = true};
-    cpu.backend = &light_cpu_backend;
+    static light_device cpu = {.name = "cpu", .is_host = true, .backend = &light_cpu_backend};
     return &cpu;
 }
 

@@ -53,7 +53,8 @@ typedef struct light_backend {
     /* Names what the host does from push to pop, for a profiler. NULL: there is none. */
     void (*range_push)(const char *name);
     void (*range_pop)(void);
-    const light_kernel *kernels; /* LIGHT_KERNEL_COUNT entries, NULL: this backend lacks it */
+    const light_kernel *kernels;                 /* LIGHT_KERNEL_COUNT entries, NULL: this backend lacks it */
+    const struct light_collectives *collectives; /* collectives.h; NULL: there are none */
 } light_backend;
 
 struct light_device {

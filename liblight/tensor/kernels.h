@@ -83,6 +83,9 @@
     X(ACCURACY)        /* logits[rows, C], target[rows] > out (f32 scalar) */                                            \
     /* flat buffers: gradients and optimizers; contiguous, one segment a call in `flat` */                               \
     X(SUM_SQUARES)     /* x > out (f64 or f32 scalar) adds the sum of squares when accumulating */                       \
+    X(EXACT_SQUARES)   /* x > out (i64[LIGHT_EXACT_SIZE], base/exact.h) adds when accumulating; groups of 64 bytes from x's \
+                          first are summed in f64, pairwise, and the groups exactly: x may be cut between groups */      \
+    X(EXACT_VALUE)     /* x (i64[LIGHT_EXACT_SIZE]) > out (f64 scalar) */                                                \
     X(SCALE)           /* x, factor(f32 scalar) > x  in place */                                                         \
     X(CLAMP_FLAT)      /* x > x                      fill: value is the bound, to [-value, value] */                     \
     X(ALL_FINITE)      /* x > out (f32 scalar)       1 when every element is finite, else 0; accumulate: and */          \

@@ -7,6 +7,19 @@
 
 typedef struct light_node light_node;
 
+/* Looks after the memory of parameters for a strategy: values that are elsewhere until somebody reads them, gradients
+ * that go on to other processes once they are complete. */
+typedef struct light_keeper light_keeper;
+struct light_keeper {
+    bool here;       /* the values are in memory */
+    bool grads_here; /* so is room for the gradients */
+    /* Brings the values, or the room. Called before an operation reads, and before a backward pass first writes. */
+    light_status (*fetch)(light_keeper *keeper, light_step *s);
+    light_status (*fetch_grads)(light_keeper *keeper, light_step *s);
+    /* The backward pass has passed the last use of `leaf`; its gradient may be there or not. */
+    void (*ready)(light_keeper *keeper, light_step *s, light_tensor *leaf);
+};
+
 /* The 16-bit copy of all elements of a storage, for mixed precision. Optimizers write both, so that it is made anew only
  * after somebody else has written the values: see light_step_lowered. */
 typedef struct light_lowered {
@@ -31,6 +44,7 @@ typedef struct light_storage {
     bool user_holds;        /* one of refs is the user's, dropped when backward begins */
     bool exposed;           /* light_data gave the address away: it may be written at any time */
     light_lowered *lowered; /* of a buffer of parameters, or NULL */
+    light_keeper *keeper;   /* of one too, and of its lowered copy */
     struct light_storage *next; /* all storages of the step */
 } light_storage;
 

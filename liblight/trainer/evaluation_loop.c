@@ -55,11 +55,12 @@ light_status light_make_eval_loader(light_trainer *t, light_stage stage)
     t->eval_loader_stage = stage;
     for (light_loader *l = t->eval_loader; l; l = light_loader_following(l)) {
         light_loader_set_seed(l, (uint64_t)t->options.seed);
+        LIGHT_TRY(light_share_loader(t, l, 1));
         if (light_loader_num_batches(l) == 0)
             return light_fail(LIGHT_ERR_ARGUMENT, "%s: the dataset (%s) gives no batch",
                               hooks_of[stage].loader, light_loader_dataset_name(l));
     }
-    return LIGHT_OK;
+    return light_agree_on_loaders(t, hooks_of[stage].loader, t->eval_loader);
 }
 
 /* ---- modes -------------------------------------------------------------- */
@@ -93,11 +94,9 @@ static light_status evaluate_batch(light_trainer *t, const stage_hooks *hooks, l
 {
     light_tensor *prediction = NULL;
     const light_module_vtable *m = &t->module_hooks;
-    t->eval_batch.ready++;
     t->running_batch = batch;
     t->moment = t->stage == LIGHT_STAGE_PREDICT ? LIGHT_LOG_FORBIDDEN : LIGHT_LOG_EVALUATION_STEP;
     LIGHT_TRY(hooks->batch_start(t, batch));
-    t->eval_batch.started++;
     if (t->stage == LIGHT_STAGE_VALIDATE)
         m->validation_step(t->module, t->step, batch);
     else if (t->stage == LIGHT_STAGE_TEST)
@@ -106,30 +105,66 @@ static light_status evaluate_batch(light_trainer *t, const stage_hooks *hooks, l
         prediction = m->predict_step ? m->predict_step(t->module, t->step, batch)
                                      : light_forward(t->step, t->module, batch->fields[0]);
     LIGHT_TRY(light_step_status(t->step));
-    t->eval_batch.processed++;
-    t->current_batch++;
+    t->current_batch = t->eval_turn.after;
     LIGHT_TRY(hooks->batch_end ? hooks->batch_end(t, batch)
                                : light_call_on_predict_batch_end(t, batch, prediction));
-    t->eval_batch.completed++;
     if (!t->sanity_checking && t->stage != LIGHT_STAGE_PREDICT) LIGHT_TRY(light_metrics_write(t));
+    return LIGHT_OK;
+}
+
+/* The batch of a turn and its evaluation, where this rank has one. *more is false at the end of a stream. */
+static light_status evaluate_turn(light_trainer *t, const stage_hooks *hooks, light_loader *loader,
+                                  bool *more)
+{
+    light_batch batch;
+    int64_t n = t->eval_turn.after - t->eval_turn.before;
+    LIGHT_TRY(light_step_begin(t->step));
+    LIGHT_TRY(light_begin_turn(t, &t->eval_turn, false));
+    if (t->eval_turn.batch >= 0) {
+        if (t->strategy)
+            light_step_set_counter(
+                t->step, EVALUATION_COUNTER +
+                             (uint64_t)(t->eval_batch.ready - t->eval_turn.before + t->eval_turn.batch + 1));
+        LIGHT_TRY(light_loader_next(loader, t->step, &batch));
+        if (!(*more = batch.size > 0)) return LIGHT_OK;
+        LIGHT_TRY(light_transfer_batch(t, &batch));
+        LIGHT_TRY(evaluate_batch(t, hooks, &batch));
+        LIGHT_TRY(light_end_turn(t));
+    }
+    t->current_batch = t->eval_turn.after;
+    t->eval_batch.ready = t->eval_batch.started = t->eval_batch.processed = t->eval_batch.completed += n;
+    return LIGHT_OK;
+}
+
+/* The most batches of the loader, over all ranks. */
+static light_status limit_loader(light_trainer *t, const stage_hooks *hooks, light_loader *loader,
+                                 int64_t limit)
+{
+    int64_t ranks = light_trainer_world_size(t), *n = &t->num_eval_batches;
+    light_limit of_stage = limit_of(t, t->stage);
+    /* A trial is one for each rank. */
+    if (t->options.fast_dev_run > 0) of_stage.batches *= ranks;
+    if (limit > 0) limit *= ranks;
+    LIGHT_TRY(light_limit_batches(hooks->flag, of_stage, light_shared_batches(t, loader), n));
+    if (limit >= 0 && (*n < 0 || *n > limit)) *n = limit;
     return LIGHT_OK;
 }
 
 static light_status evaluate_loader(light_trainer *t, const stage_hooks *hooks, light_loader *loader,
                                     int64_t limit)
 {
-    LIGHT_TRY(light_limit_batches(hooks->flag, limit_of(t, t->stage), light_loader_num_batches(loader),
-                                  &t->num_eval_batches));
-    if (limit >= 0 && (t->num_eval_batches < 0 || t->num_eval_batches > limit)) t->num_eval_batches = limit;
-    LIGHT_TRY(light_loader_begin(loader, 0, 0));
-    for (t->current_batch = 0; t->num_eval_batches < 0 || t->current_batch < t->num_eval_batches;) {
-        light_batch batch;
-        LIGHT_TRY(light_step_begin(t->step));
-        LIGHT_TRY(light_loader_next(loader, t->step, &batch));
-        if (batch.size == 0) break;
-        LIGHT_TRY(light_transfer_batch(t, &batch));
-        LIGHT_TRY(evaluate_batch(t, hooks, &batch));
-        if (light_signals_pending())
+    LIGHT_TRY(limit_loader(t, hooks, loader, limit));
+    const light_share share = light_share_of(t, 1, 0, t->num_eval_batches);
+    bool more = true, stop = false, together = !t->strategy || light_loader_num_batches(loader) >= 0;
+    LIGHT_TRY(light_begin_share(loader, 0, &share));
+    t->current_batch = 0;
+    for (int64_t turn = 0; share.total < 0 || turn < light_share_turns(&share); turn++) {
+        t->eval_turn = light_share_turn(&share, turn);
+        LIGHT_TRY(evaluate_turn(t, hooks, loader, &more));
+        if (!more) break;
+        /* The ranks' parts of a stream have lengths of their own. */
+        if (together) LIGHT_TRY(light_ask_to_stop(t, &stop));
+        if (stop)
             return light_fail(LIGHT_ERR_INTERRUPTED, "interrupted after %lld batches of %s",
                               (long long)t->current_batch, hooks->what);
     }
@@ -173,6 +208,7 @@ light_status light_evaluation_loop(light_trainer *t, light_stage stage, int64_t 
     light_step_set_counter(s, EVALUATION_COUNTER + (uint64_t)t->eval_batch.ready);
     enter_eval(t);
     light_status status = light_metrics_reset(t, 1);
+    if (status == LIGHT_OK && t->run_stage == LIGHT_STAGE_FIT) status = light_follow_buffers(t);
     if (status == LIGHT_OK) status = run_loaders(t, &hooks_of[stage], limit);
     leave_eval(t);
     light_step_set_counter(s, counter);
@@ -182,7 +218,7 @@ light_status light_evaluation_loop(light_trainer *t, light_stage stage, int64_t 
     t->running_batch = NULL;
     t->moment = outer_moment;
     /* An interrupted validation begins anew in the run that goes on. */
-    t->at_rest = status == LIGHT_ERR_INTERRUPTED && !t->sanity_checking && light_signals_pending();
+    t->at_rest = status == LIGHT_ERR_INTERRUPTED && !t->sanity_checking && t->signalled;
     if (t->sanity_checking || t->at_rest) t->eval_batch = outer_progress;
     return status;
 }

@@ -60,6 +60,18 @@ light_status light_call_on_train_batch_start(light_trainer *t, const light_batch
     return hook_result(t);
 }
 
+light_status light_call_on_train_batch_missing(light_trainer *t)
+{
+    const light_batch none = {.epoch = t->epoch.processed, .index = -1};
+    for (int i = 0; i < t->n_callbacks; i++) {
+        const light_callback_vtable *hooks = &t->callbacks[i].hooks;
+        if (!hooks->on_train_batch_end || !hooks->watches_metrics || !hooks->writes_checkpoints) continue;
+        t->current_callback = t->callbacks[i].callback;
+        hooks->on_train_batch_end(t->current_callback, t, &none);
+    }
+    return hook_result(t);
+}
+
 light_status light_call_on_predict_batch_end(light_trainer *t, const light_batch *batch,
                                              light_tensor *prediction)
 {

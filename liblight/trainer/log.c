@@ -62,7 +62,10 @@ static void set_entry(light_metrics *m, int at, double value, bool prog_bar, boo
 void light_metrics_free(light_metrics *m)
 {
     for (int which = 0; which < 2; which++) {
-        for (int i = 0; i < m->n_logged[which]; i++) light_free(m->logged[which][i].name);
+        for (int i = 0; i < m->n_logged[which]; i++) {
+            light_free(m->logged[which][i].name);
+            light_free(m->logged[which][i].exact);
+        }
         light_free(m->logged[which]);
     }
     for (int i = 0; i < m->n; i++) light_free(m->entries[i].name);
@@ -81,6 +84,7 @@ static void reset_logged(light_logged *l)
 {
     l->has_step = l->has_epoch = false;
     l->sum = l->weight = 0;
+    if (l->exact) *l->exact = (light_exact_sum){0};
     l->extreme = l->options.reduce_fx == LIGHT_FX_MIN ? INFINITY : -INFINITY;
 }
 
@@ -154,7 +158,7 @@ static bool same_options(const light_log_options *a, const light_log_options *b)
 {
     return a->prog_bar == b->prog_bar && a->logger == b->logger && a->on_step == b->on_step &&
            a->on_epoch == b->on_epoch && a->reduce_fx == b->reduce_fx &&
-           a->add_dataloader_idx == b->add_dataloader_idx;
+           a->add_dataloader_idx == b->add_dataloader_idx && a->sync_dist == b->sync_dist;
 }
 
 /* The entries that a logged name feeds. */
@@ -196,8 +200,9 @@ static light_status new_logged(light_trainer *t, int which, const char *name, in
     light_logged *l = &m->logged[which][m->n_logged[which]];
     *l = (light_logged){.name = light_strdup(name), .options = *options, .dataloader_idx = dataloader_idx};
     if (!l->name) return LIGHT_ERR_MEMORY;
-    reset_logged(l);
     m->n_logged[which]++;
+    if (t->strategy && !(l->exact = light_alloc(sizeof *l->exact))) return LIGHT_ERR_MEMORY;
+    reset_logged(l);
     *out = l;
     return name_entries(t, l);
 }
@@ -224,14 +229,22 @@ static light_status find_logged(light_trainer *t, const char *name, const light_
     return new_logged(t, which, name, idx, options, out);
 }
 
+static void add_to_sum(light_logged *l, double value)
+{
+    if (l->exact)
+        light_exact_sum_add(l->exact, value);
+    else
+        l->sum += value;
+}
+
 void light_logged_add(light_logged *l, double value, double weight)
 {
     switch (l->options.reduce_fx) {
     case LIGHT_FX_MEAN:
-        l->sum += value * weight;
+        add_to_sum(l, value * weight);
         l->weight += weight;
         break;
-    case LIGHT_FX_SUM: l->sum += value; break;
+    case LIGHT_FX_SUM: add_to_sum(l, value); break;
     case LIGHT_FX_MIN:
         if (value < l->extreme || isnan(value)) l->extreme = value;
         break;
@@ -240,6 +253,13 @@ void light_logged_add(light_logged *l, double value, double weight)
         break;
     }
     l->has_epoch = true;
+}
+
+double light_logged_value(const light_logged *l)
+{
+    if (l->options.reduce_fx == LIGHT_FX_MIN || l->options.reduce_fx == LIGHT_FX_MAX) return l->extreme;
+    double sum = l->exact ? light_exact_value(l->exact->limbs) : l->sum;
+    return l->options.reduce_fx == LIGHT_FX_MEAN ? sum / l->weight : sum;
 }
 
 /* The light_logged of `name`, checked; *options: resolved. */
@@ -267,6 +287,7 @@ static light_status open_logged(light_trainer *t, const char *name, const light_
         LIGHT_TRY(name_entries(t, l));
     }
     l->last_step = t->step->serial;
+    l->of_epoch = t->moment == LIGHT_LOG_EPOCH;
     *out = l;
     return LIGHT_OK;
 }
@@ -293,8 +314,9 @@ static light_status log_value(light_trainer *t, const char *name, double value,
     light_logged *l;
     LIGHT_TRY(open_logged(t, name, given, &l));
     LIGHT_TRY(light_metrics_settle(t, true)); /* values before this one */
+    l->step_weight = weight_of(t, given);
     if (l->options.on_step == LIGHT_ON) set_step_entries(t, l, value);
-    if (l->options.on_epoch == LIGHT_ON) light_logged_add(l, value, weight_of(t, given));
+    if (l->options.on_epoch == LIGHT_ON) light_logged_add(l, value, l->step_weight);
     return LIGHT_OK;
 }
 
@@ -305,13 +327,14 @@ static light_status log_later(light_trainer *t, light_step *s, const char *name,
     int which = t->stage != LIGHT_STAGE_FIT;
     LIGHT_TRY(open_logged(t, name, given, &l));
     bool on_step = l->options.on_step == LIGHT_ON, on_epoch = l->options.on_epoch == LIGHT_ON;
+    l->step_weight = weight_of(t, given);
     if (on_step) set_step_entries(t, l, t->metrics.entries[l->step_metric].value);
     return light_arrival_start(t, s, value,
                                (light_arrival){.which = which,
                                                .logged = (int)(l - t->metrics.logged[which]),
                                                .on_step = on_step,
                                                .on_epoch = on_epoch,
-                                               .weight = weight_of(t, given)});
+                                               .weight = l->step_weight});
 }
 
 light_status light_log_again(light_trainer *t, const light_graph_log *log)
@@ -347,19 +370,54 @@ void light_log_value_with(light_trainer *t, const char *name, double value, cons
 
 /* ---- ends of epochs, and writing ---------------------------------------- */
 
+static void end_epoch_of(light_metrics *m, light_logged *l, double value)
+{
+    if (l->epoch_metric < 0) return;
+    set_entry(m, l->epoch_metric, value, l->options.prog_bar, l->options.logger == LIGHT_ON);
+    if (l->plain_metric >= 0) set_entry(m, l->plain_metric, value, false, false);
+    reset_logged(l);
+}
+
+/* The name that another rank has logged; this one may not have. */
+static light_status find_merged(light_trainer *t, int which, const light_logged *merged, light_logged **out)
+{
+    light_metrics *m = &t->metrics;
+    for (int i = 0; i < m->n_logged[which]; i++) {
+        *out = &m->logged[which][i];
+        if ((*out)->dataloader_idx == merged->dataloader_idx && !strcmp((*out)->name, merged->name))
+            return LIGHT_OK;
+    }
+    return new_logged(t, which, merged->name, merged->dataloader_idx, &merged->options, out);
+}
+
+void light_logged_take_step(light_trainer *t, const light_logged *merged, double value)
+{
+    light_logged *l;
+    if (find_merged(t, 0, merged, &l) == LIGHT_OK) set_step_entries(t, l, value);
+}
+
+static light_status end_epoch_together(light_trainer *t, int which)
+{
+    light_merged merged;
+    LIGHT_TRY(light_merge_epoch(t, which, &merged));
+    light_status status = LIGHT_OK;
+    for (int i = 0; status == LIGHT_OK && i < merged.n; i++) {
+        light_logged *l;
+        status = find_merged(t, which, &merged.logged[i], &l);
+        if (status == LIGHT_OK) end_epoch_of(&t->metrics, l, light_logged_value(&merged.logged[i]));
+    }
+    light_merged_free(&merged);
+    return status;
+}
+
 light_status light_metrics_end_epoch(light_trainer *t, int which)
 {
     light_metrics *m = &t->metrics;
     LIGHT_TRY(light_metrics_settle(t, true));
+    if (t->strategy) return end_epoch_together(t, which);
     for (int i = 0; i < m->n_logged[which]; i++) {
         light_logged *l = &m->logged[which][i];
-        if (!l->has_epoch || l->epoch_metric < 0) continue;
-        double value = l->options.reduce_fx == LIGHT_FX_MEAN  ? l->sum / l->weight
-                       : l->options.reduce_fx == LIGHT_FX_SUM ? l->sum
-                                                              : l->extreme;
-        set_entry(m, l->epoch_metric, value, l->options.prog_bar, l->options.logger == LIGHT_ON);
-        if (l->plain_metric >= 0) set_entry(m, l->plain_metric, value, false, false);
-        reset_logged(l);
+        if (l->has_epoch) end_epoch_of(m, l, light_logged_value(l));
     }
     return LIGHT_OK;
 }
@@ -396,7 +454,7 @@ light_status light_metrics_write(light_trainer *t)
         m->row[n++] = (light_metric){m->entries[i].name, m->entries[i].value};
     }
     /* Loggers belong to training; test and validate print what they found. */
-    if (!n || t->run_stage != LIGHT_STAGE_FIT) return LIGHT_OK;
+    if (!n || t->run_stage != LIGHT_STAGE_FIT || light_trainer_global_rank(t) > 0) return LIGHT_OK;
     m->row[n++] = (light_metric){"epoch", (double)light_trainer_current_epoch(t)};
     for (int i = 0; i < t->n_loggers; i++) {
         const light_logger_entry *e = &t->loggers[i];
@@ -418,14 +476,31 @@ static light_status save_logged(const light_logged *l, light_state *state)
     snprintf(name, sizeof name, "%d", (int)light_state_count(state));
     if (!(group = light_state_group(state, name))) return LIGHT_ERR_MEMORY;
     LIGHT_TRY(light_state_put(group, "name", (const char *)l->name));
-    const double values[] = {l->sum, l->weight, l->extreme, l->has_epoch};
-    const int64_t settings[] = {l->options.prog_bar, l->options.logger,    l->options.on_step,
-                                l->options.on_epoch, l->options.reduce_fx, l->options.add_dataloader_idx};
+    const double values[] = {l->exact ? light_exact_value(l->exact->limbs) : l->sum, l->weight, l->extreme,
+                             l->has_epoch};
+    const int64_t settings[] = {l->options.prog_bar,  l->options.logger,    l->options.on_step,
+                                l->options.on_epoch,  l->options.reduce_fx, l->options.add_dataloader_idx,
+                                l->options.sync_dist, l->of_epoch};
     LIGHT_TRY(light_state_put_doubles(group, "values", values, 4));
-    return light_state_put_int64s(group, "settings", settings, 6);
+    if (l->exact) LIGHT_TRY(light_state_put_bytes(group, "exact", l->exact, sizeof *l->exact));
+    return light_state_put_int64s(group, "settings", settings, 8);
 }
 
-/* What training has logged of the epoch so far, and the values that monitors see. */
+/* What training has logged of the epoch so far; of several ranks all together. */
+static light_status save_running(light_trainer *t, light_state *running)
+{
+    const light_metrics *m = &t->metrics;
+    light_merged merged = {0};
+    if (t->strategy && t->running) LIGHT_TRY(light_merge_epoch(t, 0, &merged));
+    light_status status = LIGHT_OK;
+    for (int i = 0; status == LIGHT_OK && i < merged.n; i++) status = save_logged(&merged.logged[i], running);
+    for (int i = 0; status == LIGHT_OK && !t->strategy && i < m->n_logged[0]; i++)
+        status = save_logged(&m->logged[0][i], running);
+    light_merged_free(&merged);
+    return status;
+}
+
+/* The epoch so far, and the values that monitors see. */
 light_status light_metrics_save(const light_trainer *t, light_state *state)
 {
     const light_metrics *m = &t->metrics;
@@ -443,7 +518,30 @@ light_status light_metrics_save(const light_trainer *t, light_state *state)
         LIGHT_TRY(light_state_put(group, "known", m->entries[i].known));
         LIGHT_TRY(light_state_put(group, "prog_bar", m->entries[i].prog_bar));
     }
-    for (int i = 0; i < m->n_logged[0]; i++) LIGHT_TRY(save_logged(&m->logged[0][i], running));
+    return save_running((light_trainer *)(uintptr_t)t, running);
+}
+
+/* The sums of all ranks go to rank 0, and the others go on from nothing. */
+static light_status load_sums(light_trainer *t, light_logged *l, const light_state *group,
+                              const double *values)
+{
+    const void *exact;
+    size_t bytes;
+    if (light_trainer_global_rank(t) > 0) return LIGHT_OK;
+    l->sum = values[0];
+    l->weight = values[1];
+    l->extreme = values[2];
+    l->has_epoch = values[3] != 0;
+    if (!l->exact) return LIGHT_OK;
+    if (!light_state_has(group, "exact")) {
+        light_exact_sum_add(l->exact, values[0]);
+        return LIGHT_OK;
+    }
+    LIGHT_TRY(light_state_get_bytes(group, "exact", &exact, &bytes));
+    if (bytes != sizeof *l->exact)
+        return light_fail(LIGHT_ERR_FORMAT, "metric %s: a sum of %zu bytes, %zu expected", l->name, bytes,
+                          sizeof *l->exact);
+    memcpy(l->exact, exact, bytes);
     return LIGHT_OK;
 }
 
@@ -458,19 +556,18 @@ static light_status load_logged(light_trainer *t, const light_state *group)
     LIGHT_TRY(light_state_get_doubles(group, "values", &values, &n));
     if (n != 4) return light_fail(LIGHT_ERR_FORMAT, "metric %s: %zu values, 4 expected", name, n);
     LIGHT_TRY(light_state_get_int64s(group, "settings", &settings, &n));
-    if (n != 6) return light_fail(LIGHT_ERR_FORMAT, "metric %s: %zu settings, 6 expected", name, n);
+    if (n != 6 && n != 8) return light_fail(LIGHT_ERR_FORMAT, "metric %s: %zu settings, 8 expected", name, n);
     light_log_options options = {.prog_bar = settings[0] != 0,
                                  .logger = (light_switch)settings[1],
                                  .on_step = (light_switch)settings[2],
                                  .on_epoch = (light_switch)settings[3],
                                  .reduce_fx = (light_reduce_fx)settings[4],
-                                 .add_dataloader_idx = (light_switch)settings[5]};
+                                 .add_dataloader_idx = (light_switch)settings[5],
+                                 .sync_dist = n == 8 ? (light_switch)settings[6] : LIGHT_DEFAULT};
+    bool of_epoch = n == 8 && settings[7];
     LIGHT_TRY(new_logged(t, 0, name, -1, &options, &l));
-    l->sum = values[0];
-    l->weight = values[1];
-    l->extreme = values[2];
-    l->has_epoch = values[3] != 0;
-    return LIGHT_OK;
+    l->of_epoch = of_epoch;
+    return load_sums(t, l, group, values);
 }
 
 light_status light_metrics_load(light_trainer *t, const light_state *state)

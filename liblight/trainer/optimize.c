@@ -14,6 +14,7 @@
 int64_t light_window_length(const light_trainer *t)
 {
     int64_t k = t->options.accumulate_grad_batches;
+    if (t->strategy) return t->turn.window;
     if (t->num_train_batches < 0) return k;
     int64_t rest = t->num_train_batches - t->current_batch;
     return rest < k ? rest : k;
@@ -21,6 +22,7 @@ int64_t light_window_length(const light_trainer *t)
 
 bool light_window_ends(const light_trainer *t)
 {
+    if (t->strategy) return t->turn.ends;
     return t->accumulated + 1 >= t->options.accumulate_grad_batches || t->last_batch;
 }
 
@@ -55,11 +57,39 @@ static light_status zero_grad(light_trainer *t)
     return LIGHT_OK;
 }
 
-static light_status backward(light_trainer *t, light_tensor *loss, double weight)
+light_window light_window_of(const light_trainer *t, bool last)
 {
+    /* A stream may end anywhere, so that all ranks may still have batches. */
+    return (light_window){.batches = t->turn.window,
+                          .mine = t->streams ? t->accumulated + 1 : t->turn.mine,
+                          .done = t->accumulated,
+                          .contributors = t->streams ? t->share.size : t->turn.contributors,
+                          .present = t->streams ? t->share.size : t->turn.present,
+                          .first = t->turn.begins,
+                          .ends = t->turn.ends,
+                          .last = last,
+                          .manual = t->module_hooks.manual_optimization};
+}
+
+static light_status backward(light_trainer *t, light_tensor *loss, double weight, bool last)
+{
+    const light_window window = light_window_of(t, last);
     LIGHT_TRY(light_call_on_before_backward(t, loss));
+    if (t->strategy) LIGHT_TRY(t->strategy->vtable->before_backward(t->strategy, t->step, &window));
     LIGHT_TRY(light_backward_weighted(t->step, loss, weight));
+    if (t->strategy) LIGHT_TRY(t->strategy->vtable->after_backward(t->strategy, t->step, &window, true));
+    LIGHT_TRY(light_end_turn(t));
+    t->reduced = last;
     return light_call_on_after_backward(t);
+}
+
+/* This rank has no batch in this turn: it takes part in the sums all the same. */
+static light_status reduce_without_batch(light_trainer *t)
+{
+    light_window window = light_window_of(t, t->turn.ends && !t->reduced);
+    if (t->accumulated == 0) window.mine = 0;
+    t->reduced |= window.last;
+    return t->strategy->vtable->after_backward(t->strategy, t->step, &window, false);
 }
 
 /* ---- the optimizer's step ----------------------------------------------- */
@@ -71,7 +101,7 @@ static light_status advance_schedule(light_trainer *t, light_schedule *schedule,
     const char *monitor = light_schedule_monitor(schedule);
     double value = 0;
     char names[512];
-    if (monitor && !light_trainer_metric(t, monitor, &value)) {
+    if (monitor && !light_trainer_monitor(t, monitor, &value)) {
         if (light_schedule_lenient(schedule)) return LIGHT_OK;
         return light_fail(LIGHT_ERR_NOT_FOUND,
                           "schedule %s monitors \"%s\", which has not been logged when it is due; logged: %s",
@@ -167,6 +197,7 @@ static light_status clip_and_step(light_trainer *t, light_optimizer *optimizer)
     light_status status = light_optimizer_step_now(optimizer, factor);
     light_range_pop(t->device);
     LIGHT_TRY(status);
+    if (t->strategy) LIGHT_TRY(t->strategy->vtable->after_step(t->strategy, t->step));
     set_scaled(t, true);
     t->global_step++;
     return t->scaler ? light_scaler_update(t->scaler, t->step) : LIGHT_OK;
@@ -193,11 +224,23 @@ light_status light_watch_loss_scale(light_trainer *t)
 
 /* ---- automatic optimization --------------------------------------------- */
 
-/* A window turned out shorter (a stream ended, a batch was skipped): its gradients were divided by too much. */
-static light_status mend_short_window(light_trainer *t, light_optimizer *optimizer)
+/* The batches that made up the window that ends, over all ranks, and whether there are more behind it. */
+static light_status count_window(light_trainer *t, int64_t *batches)
 {
-    if (t->accumulated == t->window) return LIGHT_OK;
-    double ratio = (double)t->window / (double)t->accumulated;
+    *batches = t->strategy && !t->streams ? t->turn.window : t->accumulated;
+    if (!t->strategy || !t->streams) return LIGHT_OK;
+    double sums[2] = {(double)t->accumulated, !t->stream_ended};
+    LIGHT_TRY(light_reduce_doubles(t->strategy->host, sums, 2, LIGHT_COMBINE_SUM, "batches of a stream"));
+    *batches = (int64_t)sums[0];
+    t->last_batch |= sums[1] == 0;
+    return LIGHT_OK;
+}
+
+/* A window turned out shorter (a stream ended, a batch was skipped): its gradients were divided by too much. */
+static light_status mend_short_window(light_trainer *t, light_optimizer *optimizer, int64_t batches)
+{
+    if (batches == t->window) return LIGHT_OK;
+    double ratio = (double)t->window / (double)batches;
     light_tensor *factor = light_full(t->step, LIGHT_SCALAR, ratio, LIGHT_F32);
     if (!factor) return light_step_status(t->step);
     for (int g = 0; g < optimizer->n_groups; g++) {
@@ -209,6 +252,12 @@ static light_status mend_short_window(light_trainer *t, light_optimizer *optimiz
     return LIGHT_OK;
 }
 
+/* Of this rank in the window. */
+static bool has_last_batch(const light_trainer *t)
+{
+    return t->turn.ends || t->turn.done + 1 == t->turn.mine || (t->streams && t->stream_ended);
+}
+
 static light_status accumulate(light_trainer *t, light_tensor *loss)
 {
     LIGHT_TRY(check_loss(t, loss));
@@ -216,18 +265,19 @@ static light_status accumulate(light_trainer *t, light_tensor *loss)
         t->window = light_window_length(t);
         LIGHT_TRY(zero_grad(t));
     }
-    LIGHT_TRY(backward(t, loss, 1.0 / (double)t->window));
+    LIGHT_TRY(backward(t, loss, 1.0 / (double)t->window, has_last_batch(t)));
     t->accumulated++;
     return LIGHT_OK;
 }
 
-static light_status optimize(light_trainer *t, light_tensor *loss)
+static light_status end_window(light_trainer *t)
 {
-    if (loss) LIGHT_TRY(accumulate(t, loss));
-    if (t->accumulated == 0) return LIGHT_OK;
-    if (t->accumulated < t->options.accumulate_grad_batches && !t->last_batch) return LIGHT_OK;
+    int64_t batches;
+    LIGHT_TRY(count_window(t, &batches));
+    t->reduced = false;
+    if (batches == 0) return LIGHT_OK; /* a stream that gave nothing more */
     if (t->optimizers->n) {
-        LIGHT_TRY(mend_short_window(t, t->optimizers->entries[0].optimizer));
+        LIGHT_TRY(mend_short_window(t, t->optimizers->entries[0].optimizer, batches));
         LIGHT_TRY(clip_and_step(t, t->optimizers->entries[0].optimizer));
     } else {
         t->global_step++;
@@ -235,6 +285,42 @@ static light_status optimize(light_trainer *t, light_tensor *loss)
     t->accumulated = 0;
     t->stepped = true;
     return schedules_after_step(t);
+}
+
+/* Ranks cannot know of each other that a batch was skipped. */
+static light_status no_loss(light_trainer *t)
+{
+    if (!t->strategy) return LIGHT_OK;
+    return light_fail(
+        LIGHT_ERR_UNSUPPORTED,
+        "%s.training_step gave no loss for batch %lld of epoch %lld: with strategy %s each batch "
+        "needs one",
+        t->module_hooks.name, (long long)t->turn.batch, (long long)t->epoch.processed,
+        t->strategy->vtable->name);
+}
+
+static light_status optimize(light_trainer *t, light_tensor *loss)
+{
+    LIGHT_TRY(loss ? accumulate(t, loss) : no_loss(t));
+    bool ends = t->strategy ? t->turn.ends
+                            : t->accumulated > 0 &&
+                                  (t->accumulated >= t->options.accumulate_grad_batches || t->last_batch);
+    return ends ? end_window(t) : LIGHT_OK;
+}
+
+light_status light_train_on_nothing(light_trainer *t)
+{
+    t->stepped = false;
+    t->stream_ended = true;
+    set_scaled(t, true);
+    if (t->turn.begins) {
+        t->window = light_window_length(t);
+        LIGHT_TRY(zero_grad(t));
+    }
+    LIGHT_TRY(reduce_without_batch(t));
+    if (!t->turn.ends) return LIGHT_OK;
+    LIGHT_TRY(end_window(t));
+    return t->last_batch ? light_schedules_at_epoch_end(t) : LIGHT_OK;
 }
 
 static light_status end_manual_batch(light_trainer *t, int64_t steps_before)
@@ -261,6 +347,7 @@ light_status light_train_eagerly(light_trainer *t, light_batch *batch)
     light_step *s = t->step;
     t->stepped = false;
     t->moment = LIGHT_LOG_TRAIN_STEP;
+    t->stream_ended = batch->is_last;
     set_scaled(t, true);
     int64_t steps_before = t->global_step;
     light_range_push(s->device, "training_step");
@@ -305,7 +392,8 @@ static light_status before_manual_step(void *user, light_step *s, light_optimize
 static light_status after_manual_step(void *user, light_step *s, light_optimizer *optimizer)
 {
     light_trainer *t = user;
-    (void)s, (void)optimizer;
+    (void)optimizer;
+    if (t->strategy) LIGHT_TRY(t->strategy->vtable->after_step(t->strategy, s));
     set_scaled(t, true);
     t->global_step++;
     return LIGHT_OK;
@@ -350,7 +438,6 @@ void light_manual_backward(light_step *s, light_tensor *loss)
         return;
     }
     if (!loss) return;
-    if (light_call_on_before_backward(t, loss) != LIGHT_OK) return;
-    if (light_backward(s, loss) != LIGHT_OK) return;
-    light_call_on_after_backward(t);
+    light_status status = backward(t, loss, t->strategy ? 1.0 / (double)t->turn.window : 1, true);
+    if (light_trainer_failure(t) == LIGHT_OK) light_step_record(s, status); /* else it is a hook's own */
 }

@@ -12,10 +12,9 @@
 #define T light_trainer_options
 const light_option light_trainer_option_table[] = {
     LIGHT_OPTION(T, accelerator, "auto", "device to run on: auto, cpu or cuda"),
-    LIGHT_OPTION(T, devices, "auto", "how many devices: auto or a number"),
-    LIGHT_OPTION_RANGE(T, num_nodes, 1, 1, INFINITY,
-                       "hosts; srun or mpirun starts processes on more than one"),
-    LIGHT_OPTION(T, strategy, "auto", "how processes share the work: auto or single"),
+    LIGHT_OPTION(T, devices, "auto", "devices of each host, a process for each: auto or a number"),
+    LIGHT_OPTION(T, strategy, "auto",
+                 "how processes share the work: auto, single, ddp, fsdp, zero1, zero2 or zero3"),
     LIGHT_OPTION_CHOICE(T, precision, "32-true", "32-true|64-true|bf16-mixed|16-mixed|bf16-true|16-true",
                         "dtype of all that is computed (true), or of products alone (mixed)"),
     LIGHT_OPTION_RANGE(T, max_epochs, 1000, -1, INFINITY,
@@ -55,6 +54,20 @@ const light_option light_trainer_option_table[] = {
     LIGHT_OPTION_RANGE(T, seed, 1, 0, 9e15, "seed of initial values, shuffling and dropout"),
     LIGHT_OPTION_CHOICE(T, logger, "csv", "csv|none", "where metrics go"),
     LIGHT_OPTION(T, barebones, false, "turn off everything that costs time: to measure the trainer itself"),
+    LIGHT_OPTION_RANGE(T, num_nodes, 1, 1, 1e6, "hosts of the job"),
+    LIGHT_OPTION_CHOICE(
+        T, deterministic, "false", "false|true|warn|elastic",
+        "elastic: the same bits for any number of processes; accumulate_grad_batches counts those of all"),
+    LIGHT_OPTION(T, sync_batchnorm, false, "BatchNorm uses the batches of all processes"),
+    LIGHT_OPTION(T, use_distributed_sampler, LIGHT_ON,
+                 "processes share the batches of each loader; false: each has all of its own"),
+    LIGHT_OPTION_RANGE(T, bucket_cap_mb, 25.0, 0.001, 1e6, "MiB of gradients that ddp sums in one go"),
+    LIGHT_OPTION(T, find_unused_parameters, false,
+                 "batches may leave parameters out, other ones on each process"),
+    LIGHT_OPTION_RANGE(T, shard_unit_mb, 16.0, 0.0001, 1e6,
+                       "MiB of parameters that fsdp and zero1 to zero3 gather in one go"),
+    LIGHT_OPTION_RANGE(T, shard_size, 0, 0, 1e6,
+                       "processes that share one copy of the model; 0: all of them"),
     LIGHT_OPTION_RANGE(T, collective_timeout, 60.0, 0.1, 86400,
                        "seconds that a process may keep the others of a job waiting before all are ended"),
     LIGHT_OPTION_RANGE(T, max_restarts, 0, 0, 1000,
@@ -80,19 +93,18 @@ static light_status check_one(const light_option *o, const light_trainer_options
     return LIGHT_OK;
 }
 
-static light_status check_device(light_trainer *t)
+/* This process's device, and how it shares the work. */
+static light_status choose_device(light_trainer *t)
 {
     const light_trainer_options *o = &t->options;
-    if (!strcmp(o->accelerator, "auto"))
-        t->device = light_default_device();
-    else
-        LIGHT_TRY(light_device_get(strcmp(o->accelerator, "gpu") ? o->accelerator : "cuda", &t->device));
-    if (strcmp(o->devices, "auto") && strcmp(o->devices, "1"))
-        return light_fail(LIGHT_ERR_UNSUPPORTED,
-                          "trainer.devices %s: this build runs on one device; give 1 or auto", o->devices);
-    if (strcmp(o->strategy, "auto") && strcmp(o->strategy, "single"))
-        return light_fail(LIGHT_ERR_UNSUPPORTED,
-                          "trainer.strategy \"%s\": this build has the strategy single only", o->strategy);
+    LIGHT_TRY(light_strategy_find(o, &t->strategy_table));
+    if (t->strategy_table) {
+        LIGHT_TRY(t->strategy_table->launch(o));
+        return t->strategy_table->device(o, &t->device);
+    }
+    if (strcmp(o->accelerator, "auto"))
+        return light_device_get(strcmp(o->accelerator, "gpu") ? o->accelerator : "cuda", &t->device);
+    t->device = light_default_device();
     return LIGHT_OK;
 }
 
@@ -167,9 +179,8 @@ light_status light_trainer_resolve(light_trainer *t, const light_trainer_options
     }
     for (const light_option *o = light_trainer_option_table; o->name; o++)
         LIGHT_TRY(check_one(o, &t->options));
-    LIGHT_TRY(check_device(t));
     t->precision = light_precision_find(t->options.precision);
     LIGHT_TRY(parse_limits(t));
     apply_shorthands(t);
-    return LIGHT_OK;
+    return choose_device(t); /* last, since it may start processes with these flags */
 }

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/string.h"
 #include "base/time.h"
+#include "nn/parameter.h"
 
 #include <light/message.h>
 
@@ -47,7 +48,9 @@ static light_status save_loops(const light_trainer *t, light_state *state, light
     LIGHT_TRY(light_state_put(state, "stop_reason", (const char *)t->stop_reason));
     LIGHT_TRY(light_state_put(state, "seed", t->options.seed));
     LIGHT_TRY(light_state_put(state, "seconds", light_now() - t->started_at));
-    return light_state_put(state, "step_counter", (int64_t)light_step_counter(t->step));
+    /* That of the batch before, whichever rank had it. */
+    int64_t counter = t->strategy ? t->batch.processed : (int64_t)light_step_counter(t->step);
+    return light_state_put(state, "step_counter", counter);
 }
 
 static light_status load_loops(light_trainer *t, const light_state *state)
@@ -77,6 +80,13 @@ static light_status load_loops(light_trainer *t, const light_state *state)
     light_step_set_counter(t->step, counter);
     t->current_batch = t->batch_current.processed;
     t->resume = (light_resume_point)point;
+    t->turn = (light_turn){.window = t->window, .ends = true};
+    if (t->strategy && t->accumulated)
+        return light_fail(
+            LIGHT_ERR_STATE,
+            "it was taken after %lld batches of an accumulation window; with strategy %s a run can "
+            "go on only where a window ends",
+            (long long)t->accumulated, t->strategy->vtable->name);
     return LIGHT_OK;
 }
 
@@ -154,6 +164,12 @@ static light_status save_optimizers(const light_trainer *t, light_state *optimiz
     return LIGHT_OK;
 }
 
+/* Those who share the loader, where they are several. */
+static light_communicator *sharing_ranks(const light_trainer *t)
+{
+    return t->strategy && t->share.size > 1 && !t->share.dealt ? t->strategy->host : NULL;
+}
+
 static light_status build_state(light_trainer *t, light_state *state, bool weights_only,
                                 light_resume_point point)
 {
@@ -171,19 +187,29 @@ static light_status build_state(light_trainer *t, light_state *state, bool weigh
     LIGHT_TRY(save_callbacks(t, g[4]));
     LIGHT_TRY(light_metrics_save(t, g[5]));
     if (t->scaler) LIGHT_TRY(light_scaler_save(t->scaler, g[9]));
-    if (t->train_loader) LIGHT_TRY(light_loader_save_state(t->train_loader, g[6]));
+    if (t->train_loader) LIGHT_TRY(light_loader_save_state(t->train_loader, sharing_ranks(t), g[6]));
     return light_datamodule_save_state(t->data, g[7]);
 }
 
 /* ---- tensors ------------------------------------------------------------ */
+
+/* What this process has of a parameter, or of what belongs to one and has its shape. */
+static light_status list_part(light_checkpoint_list *list, const char *name, const light_parameter *p,
+                              light_part part)
+{
+    const light_shape shape = light_shape_of(p->tensor);
+    part = light_part_to_save(p, part);
+    return light_checkpoint_list_add_part(list, name, &part.tensor, &shape, part.begin);
+}
 
 static light_status list_optimizer(light_checkpoint_list *list, light_optimizer *optimizer, int index)
 {
     light_optimizer_state state;
     for (int64_t i = 0; light_optimizer_state_at(optimizer, i, &state); i++) {
         char *name = light_format("optimizer/%d/state/%s/%s", index, state.parameter->path, state.name);
-        light_status status =
-            name ? light_checkpoint_list_add(list, name, &state.tensor, NULL, NULL) : LIGHT_ERR_MEMORY;
+        light_status status = name ? list_part(list, name, state.parameter,
+                                               (light_part){state.tensor, state.parameter->own_begin})
+                                   : LIGHT_ERR_MEMORY;
         light_free(name);
         LIGHT_TRY(status);
     }
@@ -197,8 +223,7 @@ static light_status list_gradients(const light_trainer *t, light_checkpoint_list
          p = light_next_parameter(t->module, p)) {
         if (p->is_buffer || !light_grad(p->tensor)) continue;
         char *name = light_format("gradients/%s", p->path);
-        light_status status = name ? light_checkpoint_list_add(list, name, light_grad(p->tensor), NULL, NULL)
-                                   : LIGHT_ERR_MEMORY;
+        light_status status = name ? list_part(list, name, p, light_parameter_own_grad(p)) : LIGHT_ERR_MEMORY;
         light_free(name);
         LIGHT_TRY(status);
     }
@@ -226,15 +251,21 @@ static void checkpoint_written(void *user, const light_checkpoint_result *result
         snprintf(t->unsaved, sizeof t->unsaved, "%s: %s", result->path, result->message);
     else if (!t->in_flight.weights_only)
         t->saved_step = t->in_flight.step;
-    if (result->status != LIGHT_OK)
+    if (result->status != LIGHT_OK && light_trainer_global_rank(t) == 0)
         light_message(LIGHT_MESSAGE_WARNING, "checkpoint %s was not written: %s; training goes on",
                       result->path, result->message);
-    else
+    else if (result->status == LIGHT_OK)
         light_message(LIGHT_MESSAGE_DEBUG, "checkpoint %s: %.1f MB, training waited %.1f ms", result->path,
                       (double)result->bytes / 1e6, result->blocked_seconds * 1e3);
     for (int i = 0; i < t->n_callbacks; i++)
         if (t->callbacks[i].callback == callback && t->callbacks[i].hooks.on_checkpoint_written)
             t->callbacks[i].hooks.on_checkpoint_written(callback, t, result->path, result->status);
+}
+
+/* All ranks write a checkpoint of a run; after it rank 0 has everything. */
+static const light_checkpoint_group *writers(const light_trainer *t)
+{
+    return t->attached && t->strategy->size > 1 ? &t->strategy->checkpoint_group : NULL;
 }
 
 light_status light_save_now(light_trainer *t, const light_save_request *request, light_resume_point point)
@@ -252,6 +283,7 @@ light_status light_save_now(light_trainer *t, const light_save_request *request,
         t->in_flight = *request;
         t->in_flight.step = t->global_step;
         status = light_checkpoint_save(t->writer, &(light_checkpoint_request){.path = request->path,
+                                                                              .group = writers(t),
                                                                               .tensors = &list,
                                                                               .state = state,
                                                                               .step = t->global_step,
@@ -299,6 +331,13 @@ static light_status ask_for_save(light_trainer *t, const char *path, bool weight
         return light_fail(LIGHT_ERR_STATE,
                           "save_checkpoint %s: no run has been started, there is nothing to save", path);
     if (!t->running) {
+        if (light_trainer_global_rank(t) > 0) return LIGHT_OK;
+        if (!weights_only && light_trainer_world_size(t) > 1)
+            return light_fail(
+                LIGHT_ERR_STATE,
+                "save_checkpoint %s: the optimizers of %d processes are together within a run only; "
+                "light_trainer_save_weights saves the model",
+                path, light_trainer_world_size(t));
         request.path = (char *)path;
         return light_save_now(t, &request, LIGHT_RESUME_AFTER_EPOCH);
     }
@@ -339,7 +378,8 @@ static light_status load_optimizer(const light_checkpoint *checkpoint, light_opt
     for (int64_t i = 0; light_optimizer_state_at(optimizer, i, &s); i++) {
         char *path = light_format("optimizer/%d/state/%s/%s", index, s.parameter->path, s.name);
         light_status status =
-            path ? light_checkpoint_read(checkpoint, path, &s.tensor, NULL) : LIGHT_ERR_MEMORY;
+            path ? light_checkpoint_read_part(checkpoint, path, &s.tensor, s.parameter->own_begin)
+                 : LIGHT_ERR_MEMORY;
         light_free(path);
         LIGHT_TRY(status);
     }
@@ -355,12 +395,24 @@ static light_status load_gradients(light_trainer *t, const light_checkpoint *che
         if (!name) return LIGHT_ERR_MEMORY;
         light_status status = LIGHT_OK;
         if (!p->is_buffer && light_checkpoint_find(checkpoint, name, &found)) {
-            status = light_checkpoint_read(checkpoint, name, p->tensor->grad, NULL);
+            light_part own = light_parameter_own_grad(p);
+            status = light_checkpoint_read_part(checkpoint, name, &own.tensor, own.begin);
             p->tensor->grad_fresh = false;
         }
         light_free(name);
         LIGHT_TRY(status);
     }
+    return LIGHT_OK;
+}
+
+/* Where the loader goes on counts, since batches may have another size than they had. */
+static light_status load_position(light_trainer *t, const light_state *state)
+{
+    int64_t epoch, batch;
+    LIGHT_TRY(light_loader_load_state(t->train_loader, state));
+    light_loader_position(t->train_loader, &epoch, &batch);
+    if (t->resume != LIGHT_RESUME_AFTER_EPOCH && !t->share.dealt)
+        t->batch_current = (light_progress){batch, batch, batch, batch};
     return LIGHT_OK;
 }
 
@@ -389,8 +441,7 @@ static light_status restore_fit(light_trainer *t, const light_checkpoint *checkp
     const light_state *metrics = light_state_find_group(state, "metrics");
     if (metrics) LIGHT_TRY(light_metrics_load(t, metrics));
     const light_state *loader = light_state_find_group(state, "loader");
-    if (loader && light_state_has(loader, "epoch"))
-        LIGHT_TRY(light_loader_load_state(t->train_loader, loader));
+    if (loader && light_state_has(loader, "epoch")) LIGHT_TRY(load_position(t, loader));
     const light_state *data = light_state_find_group(state, "datamodule");
     return data ? light_datamodule_load_state(t->data, data) : LIGHT_OK;
 }

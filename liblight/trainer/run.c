@@ -51,12 +51,17 @@ static light_status check_module(light_trainer *t)
     return LIGHT_OK;
 }
 
-static void forget_last_run(light_trainer *t)
+static void free_optimizers(light_trainer *t)
 {
     light_scaler_free(t->scaler);
     light_optimizers_free(t->optimizers);
     t->scaler = NULL;
     t->optimizers = NULL;
+}
+
+static void forget_last_run(light_trainer *t)
+{
+    free_optimizers(t);
     light_metrics_clear(t);
     t->failure = LIGHT_OK;
     t->failure_waits = false;
@@ -64,7 +69,7 @@ static void forget_last_run(light_trainer *t)
     t->stop_reason[0] = '\0';
     t->unsaved[0] = '\0';
     t->told_scale = t->should_stop = t->said_minimum = t->stepped = t->last_batch = t->at_rest = t->set_up =
-        false;
+        t->signalled = t->reduced = t->stream_ended = false;
     t->resume = LIGHT_RESUME_NONE;
     t->running_batch = NULL;
     t->moment = LIGHT_LOG_FORBIDDEN;
@@ -96,6 +101,7 @@ static light_status build(light_trainer *t)
     light_set_default_device(device);
     light_set_default_dtype(dtype);
     LIGHT_TRY(status);
+    LIGHT_TRY(light_module_to(t->module, t->device)); /* one that was built before */
     LIGHT_TRY(light_flat_lower(t->module->flat, t->precision->lower));
     light_graphs_free(t);
     light_step_free(t->step);
@@ -115,7 +121,7 @@ static light_status build(light_trainer *t)
 
 static light_status begin_loggers(light_trainer *t, int64_t resumed_step)
 {
-    for (int i = 0; i < t->n_loggers; i++) {
+    for (int i = 0; i < t->n_loggers && light_trainer_global_rank(t) == 0; i++) {
         const light_logger_entry *e = &t->loggers[i];
         if (!e->hooks.begin) continue;
         light_status status = e->hooks.begin(e->logger, t, light_trainer_log_dir(t), resumed_step);
@@ -125,6 +131,83 @@ static light_status begin_loggers(light_trainer *t, int64_t resumed_step)
 }
 
 /* ---- fit ---------------------------------------------------------------- */
+
+/* The neighbouring batches of a rank in a window. */
+static light_status run_of_ranks(const light_trainer *t, int64_t *run)
+{
+    int64_t batches = t->options.accumulate_grad_batches, size = light_trainer_world_size(t);
+    bool elastic = !strcmp(t->options.deterministic, "elastic");
+    *run = !t->strategy ? 1 : elastic ? batches / size : batches;
+    if (!elastic || size == 1) return LIGHT_OK;
+    if (batches % size || (*run & (*run - 1)))
+        return light_fail(LIGHT_ERR_ARGUMENT,
+                          "trainer.deterministic elastic: trainer.accumulate_grad_batches %lld counts the "
+                          "batches of all processes; with %lld of them it must be %lld times a power of two",
+                          (long long)batches, (long long)size, (long long)size);
+    return LIGHT_OK;
+}
+
+/* What several processes cannot do together. */
+static light_status check_shares(const light_trainer *t)
+{
+    const char *dataset = light_loader_dataset_name(t->train_loader);
+    if (!t->streams || !t->strategy) return LIGHT_OK;
+    if (t->strategy->vtable->begin_batch && t->strategy->size > 1)
+        return light_fail(LIGHT_ERR_UNSUPPORTED,
+                          "strategy %s needs a dataset whose length is known; %s is a stream",
+                          t->strategy->vtable->name, dataset);
+    if (!strcmp(t->options.deterministic, "elastic"))
+        return light_fail(
+            LIGHT_ERR_UNSUPPORTED,
+            "trainer.deterministic elastic needs a dataset whose length is known; %s is a stream", dataset);
+    if (t->options.sync_batchnorm)
+        return light_fail(LIGHT_ERR_UNSUPPORTED,
+                          "trainer.sync_batchnorm needs a dataset whose length is known; %s is a stream",
+                          dataset);
+    if (t->module_hooks.manual_optimization)
+        return light_fail(LIGHT_ERR_UNSUPPORTED,
+                          "module %s optimizes manually, which several processes can do only with datasets "
+                          "whose length is known; %s is a stream",
+                          t->module_hooks.name, dataset);
+    return LIGHT_OK;
+}
+
+/* Manual optimization asks for sums as it likes, so ranks with a batch cannot go through a turn without the others. */
+static light_status drop_short_window(light_trainer *t)
+{
+    int64_t size = light_trainer_world_size(t), rest = t->num_train_batches % size;
+    if (!t->module_hooks.manual_optimization || rest == 0) return LIGHT_OK;
+    if (t->num_train_batches < size)
+        return light_fail(LIGHT_ERR_ARGUMENT,
+                          "module %s optimizes manually: an epoch of %lld batches is too short for %lld "
+                          "processes",
+                          t->module_hooks.name, (long long)t->num_train_batches, (long long)size);
+    light_message(
+        LIGHT_MESSAGE_WARNING,
+        "module %s optimizes manually: the last %lld of %lld batches of an epoch are left out, since "
+        "%lld processes go through it together",
+        t->module_hooks.name, (long long)rest, (long long)t->num_train_batches, (long long)size);
+    t->num_train_batches -= rest;
+    return LIGHT_OK;
+}
+
+/* How the ranks share the epochs of the train loader. */
+static light_status share_train_loader(light_trainer *t)
+{
+    int64_t run;
+    t->streams = light_loader_num_batches(t->train_loader) < 0;
+    LIGHT_TRY(run_of_ranks(t, &run));
+    LIGHT_TRY(check_shares(t));
+    LIGHT_TRY(light_share_loader(t, t->train_loader, run));
+    int64_t available = light_shared_batches(t, t->train_loader);
+    light_limit limit = t->limit_train;
+    if (t->options.fast_dev_run > 0)
+        limit.batches *= light_trainer_world_size(t); /* each rank tries so many */
+    LIGHT_TRY(light_limit_batches("limit_train_batches", limit, available, &t->num_train_batches));
+    LIGHT_TRY(drop_short_window(t));
+    t->share = light_share_of(t, run, 0, t->num_train_batches);
+    return LIGHT_OK;
+}
 
 light_status light_make_train_loader(light_trainer *t)
 {
@@ -142,14 +225,13 @@ light_status light_make_train_loader(light_trainer *t)
             t->data->vtable->name);
     light_loader_set_seed(t->train_loader, (uint64_t)t->options.seed);
     if (t->overfit.is_fraction || t->overfit.batches) light_loader_set_shuffle(t->train_loader, false);
-    int64_t available = light_loader_num_batches(t->train_loader);
-    if (available == 0)
+    if (light_loader_num_batches(t->train_loader) == 0)
         return light_fail(
             LIGHT_ERR_ARGUMENT,
             "train_dataloader: the dataset (%s) gives no batch: it is empty, or smaller than one batch with "
             "drop_last",
             light_loader_dataset_name(t->train_loader));
-    LIGHT_TRY(light_limit_batches("limit_train_batches", t->limit_train, available, &t->num_train_batches));
+    LIGHT_TRY(share_train_loader(t));
     if (!t->val_interval.is_fraction && t->options.check_val_every_n_epoch != -1 &&
         t->num_train_batches > 0 && t->val_interval.batches > t->num_train_batches)
         return light_fail(
@@ -196,9 +278,23 @@ static light_status run_fit(light_trainer *t)
 
 /* ---- the run ------------------------------------------------------------ */
 
+/* Once on each host; the others of the host may use its files then. */
+static light_status prepare_data(light_trainer *t)
+{
+    if (light_world_get()->local_rank == 0) LIGHT_TRY(light_datamodule_prepare_data(t->data));
+    return light_trainer_barrier(t);
+}
+
+static light_status attach(light_trainer *t)
+{
+    if (!t->strategy) return LIGHT_OK;
+    t->attached = true;
+    return t->strategy->vtable->attach(t->strategy, t->module, t->step);
+}
+
 static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
 {
-    LIGHT_TRY(light_datamodule_prepare_data(t->data));
+    LIGHT_TRY(prepare_data(t));
     if (checkpoint && t->run_stage == LIGHT_STAGE_FIT) take_seed(t, checkpoint);
     LIGHT_TRY(build(t));
     LIGHT_TRY(light_run_folder_open(t, checkpoint ? light_checkpoint_path(checkpoint) : NULL));
@@ -206,8 +302,13 @@ static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
     LIGHT_TRY(light_call_setup(t));
     if (t->run_stage == LIGHT_STAGE_FIT) {
         LIGHT_TRY(light_make_train_loader(t));
+        LIGHT_TRY(light_agree_on_model(t));
+        LIGHT_TRY(attach(t)); /* optimizers keep state for what this rank owns */
         LIGHT_TRY(make_optimizers(t));
         LIGHT_TRY(light_graphs_new(t));
+    } else {
+        LIGHT_TRY(light_agree_on_model(t));
+        LIGHT_TRY(attach(t));
     }
     if (checkpoint) LIGHT_TRY(light_restore(t, checkpoint));
     t->saved_step = t->global_step;
@@ -242,11 +343,13 @@ static light_status run_stage(light_trainer *t, const light_run_options *options
 static light_status open_checkpoint(light_trainer *t, const light_run_options *options,
                                     light_checkpoint **checkpoint)
 {
-    char *path;
+    char *path = NULL;
     *checkpoint = NULL;
     light_free(t->ckpt_path);
     t->ckpt_path = NULL;
-    LIGHT_TRY(light_find_checkpoint(t, options->ckpt_path, &path));
+    bool first = light_trainer_global_rank(t) == 0;
+    light_status status = first ? light_find_checkpoint(t, options->ckpt_path, &path) : LIGHT_OK;
+    LIGHT_TRY(light_follow_first(t, status, &path));
     if (!path) return LIGHT_OK;
     t->ckpt_path = path;
     LIGHT_TRY(light_checkpoint_open(path, checkpoint));
@@ -256,7 +359,7 @@ static light_status open_checkpoint(light_trainer *t, const light_run_options *o
 
 static void finalize_loggers(light_trainer *t, light_status status)
 {
-    if (t->run_stage != LIGHT_STAGE_FIT) return;
+    if (t->run_stage != LIGHT_STAGE_FIT || light_trainer_global_rank(t) > 0) return;
     for (int i = 0; i < t->n_loggers; i++) {
         const light_logger_entry *e = &t->loggers[i];
         if (e->hooks.finalize && e->hooks.finalize(e->logger, status) != LIGHT_OK)
@@ -265,19 +368,22 @@ static void finalize_loggers(light_trainer *t, light_status status)
 }
 
 /* Everything that a failed run leaves is put in order; the error's text stays. */
-static void on_failure(light_trainer *t, light_status status)
+static light_status on_failure(light_trainer *t, light_status status)
 {
     char text[sizeof t->failure_text];
     strncpy(text, light_error_message(), sizeof text - 1);
     text[sizeof text - 1] = '\0';
     t->moment = LIGHT_LOG_FORBIDDEN;
+    /* Ranks are at rest together, and fail alone: then the others are told before anything else. */
+    bool alone = !t->strategy || t->at_rest || t->signalled;
+    if (!alone && !t->strategy->vtable->fail(t->strategy, status, text)) status = LIGHT_ERR_PEER;
     light_call_on_exception(t, status);
     if (t->at_rest && t->run_stage == LIGHT_STAGE_FIT && t->batch_current.processed > 0)
         light_save_point(t, t->rest_point);
     for (int i = 0; i < t->n_saves; i++) light_free(t->saves[i].path);
     t->n_saves = 0;
     light_poll_saves(t, true);
-    light_fail(status, "%s", text);
+    return light_fail(status, "%s", text);
 }
 
 /* Whether who sent a signal may start the program again and lose nothing by it. In a job others may have got it. */
@@ -293,15 +399,28 @@ static void note_signal(const light_trainer *t, light_status status)
 static light_status run_inside(light_trainer *t, const light_run_options *options)
 {
     light_checkpoint *checkpoint = NULL;
-    light_status status = check_module(t);
+    light_status status = light_strategy_open(t);
+    if (status == LIGHT_OK) status = light_agree_on_settings(t);
+    if (status == LIGHT_OK) status = check_module(t);
     if (status == LIGHT_OK) status = open_checkpoint(t, options, &checkpoint);
     if (status == LIGHT_OK) status = set_up(t, checkpoint);
     bool begun = status == LIGHT_OK;
     light_checkpoint_close(checkpoint);
     if (status == LIGHT_OK) status = run_stage(t, options);
-    if (status != LIGHT_OK) on_failure(t, status);
+    if (status != LIGHT_OK) status = on_failure(t, status);
     if (!begun) light_run_folder_drop(t);
     return status;
+}
+
+/* The module may go after a run. One that has failed has ended the job. */
+static void leave_strategy(light_trainer *t, light_status status)
+{
+    if (t->strategy && t->attached) {
+        if (t->strategy->size > 1) free_optimizers(t); /* their state is of this rank's part alone */
+        t->strategy->vtable->detach(t->strategy);
+    }
+    t->attached = false;
+    if (status != LIGHT_OK && status != LIGHT_ERR_INTERRUPTED) light_strategy_close(t);
 }
 
 light_status light_trainer_run(light_trainer *t, light_stage stage, light_module *module,
@@ -339,6 +458,7 @@ light_status light_trainer_run(light_trainer *t, light_stage stage, light_module
     t->train_loader = t->eval_loader = NULL;
     if (t->set_up) light_call_teardown(t);
     light_run_folder_leave(t);
+    leave_strategy(t, status);
     t->running = false;
     return status;
 }

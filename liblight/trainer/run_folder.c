@@ -102,12 +102,8 @@ static light_status take_folder(light_trainer *t)
     return light_fence_take(&t->fence, t->log_dir);
 }
 
-light_status light_run_folder_open(light_trainer *t, const char *resumed_from)
+static light_status open_folder(light_trainer *t, const char *resumed_from)
 {
-    light_run_folder_leave(t);
-    light_free(t->log_dir);
-    t->log_dir = NULL;
-    t->new_folder = false;
     if (resumed_from && (t->log_dir = run_of_checkpoint(resumed_from))) return take_folder(t);
     if (t->run_stage != LIGHT_STAGE_FIT || t->options.barebones || t->options.fast_dev_run) return LIGHT_OK;
     char *folder = runs_folder(t);
@@ -122,6 +118,16 @@ light_status light_run_folder_open(light_trainer *t, const char *resumed_from)
     status = light_file_write_atomic(path, t->config, strlen(t->config));
     light_free(path);
     return status;
+}
+
+light_status light_run_folder_open(light_trainer *t, const char *resumed_from)
+{
+    light_run_folder_leave(t);
+    light_free(t->log_dir);
+    t->log_dir = NULL;
+    t->new_folder = false;
+    light_status status = light_trainer_global_rank(t) == 0 ? open_folder(t, resumed_from) : LIGHT_OK;
+    return light_follow_first(t, status, &t->log_dir);
 }
 
 void light_run_folder_leave(light_trainer *t)

@@ -16,11 +16,17 @@ typedef struct light_strategy light_strategy;
 /* Where in the optimizer's step a backward is. Batches ("micro-batches") of all ranks that make one optimizer step form
  * a window; each rank works on a run of neighbouring ones. */
 typedef struct light_window {
-    int64_t batches;  /* of the window, over all ranks: each loss is divided by it */
-    int64_t mine;     /* of them, of this rank; may be 0 in the last window of an epoch */
-    int64_t done;     /* of mine, before the current one */
-    int contributors; /* ranks that have any: 0 .. contributors - 1 */
-    bool last;        /* the current one is this rank's last, or it has none left: reduce now */
+    int64_t batches; /* of the window, over all ranks: each loss is divided by it */
+    int64_t mine;    /* of them, of this rank; may be 0 in the last window of an epoch */
+    int64_t done;    /* of mine, before the current one */
+    /* Ranks that have any: 0 .. contributors - 1. Streams end when they will: then it is all ranks, and one that has no batch
+     * (mine 0) contributes zeros. */
+    int contributors;
+    int present; /* ranks that have a batch in this turn: 0 .. present - 1 */
+    bool first;  /* this turn begins the window */
+    bool ends;   /* this turn is its last */
+    bool last;   /* the current batch is this rank's last of the window, or it had none at all: reduce now */
+    bool manual; /* the module calls backward itself */
 } light_window;
 
 typedef struct light_strategy_vtable {
@@ -36,8 +42,9 @@ typedef struct light_strategy_vtable {
     light_status (*device)(const light_trainer_options *options, light_device **device);
     /* Opens communicators and control channel. All ranks call it, or end. */
     light_status (*open)(const light_trainer_options *options, light_device *device, light_strategy **out);
-    /* This process has failed: the others are told, and end too. */
-    void (*fail)(light_strategy *self, light_status status, const char *text);
+    /* This process has failed: the others are told, and end too. False: the failure has been printed by whoever does that
+     * for the job. */
+    bool (*fail)(light_strategy *self, light_status status, const char *text);
     /* Between two steps, numbered by `boundary`, rising, alike on all ranks: `signal` asked this process to stop (0: none
      * did). *stop becomes true on all ranks at the same boundary. */
     light_status (*boundary)(light_strategy *self, int64_t boundary, int signal, bool *stop);
@@ -46,13 +53,21 @@ typedef struct light_strategy_vtable {
 
     /* ---- the sharing: what makes the difference ---- */
 
-    /* The module is built and on its device, optimizers are made (fit) or NULL (other stages): shards what is to be
-     * sharded. The module's values are those of rank 0 from then on. */
-    light_status (*attach)(light_strategy *self, light_module *module, light_optimizers *optimizers,
-                           light_step *s);
-    /* Before and after a backward of automatic optimization; after_backward also, with `backward` false, for a rank that
-     * has no batch left when a window ends. When it has returned for the last batch, the gradients that the optimizer
-     * works on are those of the window, summed over all ranks. */
+    /* The module is built and on its device, optimizers are yet to be made: shards what is to be sharded. The module's
+     * values are those of rank 0 from then on. */
+    light_status (*attach)(light_strategy *self, light_module *module, light_step *s);
+    /* Around the batch of each turn, of training and (`window` NULL) of evaluation, where forward passes ask other ranks
+     * for values. `mine`: this rank has a batch; `all`: all ranks have one. Without a batch begin_batch does its part in
+     * what the others do. NULL: no rank needs another one's company in a forward pass. */
+    light_status (*begin_batch)(light_strategy *self, light_step *s, const light_window *window, bool mine,
+                                bool all);
+    light_status (*end_batch)(light_strategy *self, light_step *s);
+    /* Before and after a backward. after_backward also, with `backward` false, in each turn in which this rank has no
+     * batch. When it has returned for the last batch, the gradients that the optimizer works on are those of the window,
+     * summed over all ranks, on ranks without a batch too.
+     *
+     * In manual optimization each backward has a window of its own. Gradients that are there before it were summed already:
+     * they count once, and what this backward adds is summed. */
     light_status (*before_backward)(light_strategy *self, light_step *s, const light_window *window);
     light_status (*after_backward)(light_strategy *self, light_step *s, const light_window *window,
                                    bool backward);

@@ -213,6 +213,7 @@ void light_trainer_free(light_trainer *t)
     light_free(t->log_dir);
     light_free(t->ckpt_path);
     light_free(t->config);
+    light_strategy_close(t);
     light_free(t);
 }
 
@@ -326,7 +327,7 @@ int64_t light_trainer_estimated_stepping_batches(const light_trainer *t)
 {
     const light_trainer_options *o = &t->options;
     if (t->num_train_batches < 0 || o->max_epochs < 0) return o->max_steps;
-    int64_t k = o->accumulate_grad_batches;
+    int64_t k = t->strategy && t->share.size ? t->share.size * t->share.run : o->accumulate_grad_batches;
     int64_t steps = (t->num_train_batches + k - 1) / k * (o->max_epochs > 0 ? o->max_epochs : 1);
     return o->max_steps >= 0 && o->max_steps < steps ? o->max_steps : steps;
 }

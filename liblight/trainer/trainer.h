@@ -6,10 +6,12 @@
  *     fit_loop.c      epochs and batches of training; evaluation_loop.c: validation, test, prediction
  *     optimize.c      loss, backward, clipping, optimizer and schedule steps
  *     graph.c         steps that repeat as graphs of the device
- *     log.c           light_log, the metrics and when they are written; arrivals.c: values of a device
+ *     log.c           light_log, the metrics and when they are written; arrivals.c: values of a device;
+ *                     log_ranks.c: those of several ranks together
  *     hooks.c         calling callbacks and module at each moment
  *     resume.c        what goes into a checkpoint, and back
  *     run_folder.c    where a run's files are
+ *     ranks.c         the trainer among the processes of a job; agreement.c: whether all are about to do the same
  *     limits.c        limits and intervals, from text to batches
  *     signals.c       Ctrl-C
  *     options.c       the table of flags, their defaults and checks
@@ -19,6 +21,8 @@
 #define LIGHT_TRAINER_TRAINER_H
 
 #include "autograd/step.h"
+#include "base/exact.h"
+#include "base/world.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/fence.h"
 #include "data/datamodule.h"
@@ -26,6 +30,7 @@
 #include "optim/optimizer.h"
 #include "optim/scaler.h"
 #include "optim/schedule.h"
+#include "trainer/strategy.h"
 
 #include <light/trainer.h>
 
@@ -74,8 +79,10 @@ typedef struct light_logged {
     int dataloader_idx;        /* -1: not one of several */
     uint64_t last_step; /* serial of the step that logged it last: twice with other options is an error */
     bool has_step, has_epoch;
-    double step_value;
+    bool of_epoch; /* logged at the start or end of epochs, not for batches */
+    double step_value, step_weight;
     double sum, weight, extreme;                 /* of the epoch so far */
+    light_exact_sum *exact;                      /* instead of sum, with a strategy; else NULL */
     int step_metric, epoch_metric, plain_metric; /* in `metrics`, -1: not there yet */
 } light_logged;
 
@@ -85,6 +92,13 @@ typedef struct light_metric_entry {
     bool known, prog_bar, logger;
     bool pending; /* logged since metrics were written last */
 } light_metric_entry;
+
+/* What all ranks have logged. */
+typedef struct light_merged {
+    light_logged *logged;
+    int *ranks; /* the first one that has logged it */
+    int n;
+} light_merged;
 
 typedef struct light_metrics {
     light_logged *logged[2]; /* training, evaluation */
@@ -151,6 +165,11 @@ struct light_trainer {
     int n_loggers;
     light_device *device;
     const light_precision *precision;
+    const light_strategy_vtable *strategy_table; /* NULL: single */
+    light_strategy *strategy; /* from the first run on; NULL: single. With one, steps are of whole windows */
+    bool attached;            /* to the module */
+    int64_t boundaries;       /* moments at which ranks could agree to stop */
+    bool signalled;           /* they did */
 
     /* the run */
     light_stage run_stage, stage;
@@ -179,13 +198,20 @@ struct light_trainer {
     double started_at;
 
     /* loops */
-    light_progress epoch, batch, batch_current, eval_batch;
-    int64_t num_train_batches, num_eval_batches; /* after limits; -1: not known */
+    light_progress epoch, batch, batch_current, eval_batch; /* batches of all ranks */
+    int64_t num_train_batches, num_eval_batches;            /* of all ranks, after limits; -1: not known */
     int64_t global_step;
     int64_t batches_that_stepped;
-    int64_t accumulated; /* batches in the open accumulation window */
+    int64_t accumulated; /* batches of this rank in the open accumulation window */
     int64_t window;      /* what their gradients were divided by */
-    bool stepped;        /* the last batch ended a window */
+    bool reduced;        /* the window's gradients are summed over the ranks */
+    light_share share;   /* of the epoch that is trained on */
+    int64_t turns;       /* taken since the share's origin */
+    light_turn turn;     /* the current one */
+    light_turn eval_turn;
+    bool streams;      /* the loader reads a stream: ranks may end anywhere */
+    bool stream_ended; /* this rank has */
+    bool stepped;      /* the last batch ended a window */
     bool skip_epoch;
     bool at_rest; /* failed between two moments, where a checkpoint can be taken: */
     light_resume_point rest_point;
@@ -227,6 +253,8 @@ LIGHT_MOMENT_MAP(X)
 LIGHT_BATCH_MOMENT_MAP(X)
 #undef X
 light_status light_call_on_train_batch_start(light_trainer *t, const light_batch *batch, bool *go_on);
+/* on_train_batch_end where this rank has no batch: of those callbacks that decide for all ranks. */
+light_status light_call_on_train_batch_missing(light_trainer *t);
 light_status light_call_on_predict_batch_end(light_trainer *t, const light_batch *batch,
                                              light_tensor *prediction);
 light_status light_call_on_before_backward(light_trainer *t, light_tensor *loss);
@@ -242,6 +270,31 @@ light_status light_trainer_resolve(light_trainer *t, const light_trainer_options
 
 /* max_epochs where it was not given: a limit of steps stands alone, else there are so many as the table says. */
 void light_trainer_default_epochs(light_trainer_options *options);
+
+/* ranks.c */
+/* What the flags strategy, devices, num_nodes and deterministic stand for; NULL: single. */
+light_status light_strategy_find(const light_trainer_options *options, const light_strategy_vtable **table);
+light_status light_strategy_open(light_trainer *t);
+void light_strategy_close(light_trainer *t);
+/* What only rank 0 did: its status, with the message, and the text that it made (NULL: none), to all ranks. */
+light_status light_follow_first(light_trainer *t, light_status status, char **text);
+/* Buffers, such as the running statistics of batch norm, are those of each rank's own batches while training goes on; here
+ * they become those of rank 0, which are saved too. */
+light_status light_follow_buffers(light_trainer *t);
+/* Between two steps: whether all ranks are to stop here, since one was asked to by a signal. */
+light_status light_ask_to_stop(light_trainer *t, bool *stop);
+/* Has the loader read this rank's batches, `run` at a time. */
+light_status light_share_loader(const light_trainer *t, light_loader *loader, int64_t run);
+/* The batches of an epoch over all ranks; -1: a stream. */
+int64_t light_shared_batches(const light_trainer *t, const light_loader *loader);
+light_share light_share_of(const light_trainer *t, int64_t run, int64_t origin, int64_t total);
+/* light_loader_begin where the share begins. */
+light_status light_begin_share(light_loader *loader, int64_t epoch, const light_share *share);
+
+/* agreement.c: one line that names the first difference, on all ranks, unless all have the same. */
+light_status light_agree_on_settings(const light_trainer *t); /* options, callbacks, version */
+light_status light_agree_on_model(const light_trainer *t);    /* parameters and training data */
+light_status light_agree_on_loaders(const light_trainer *t, const char *which, const light_loader *first);
 
 /* run.c */
 light_status light_make_train_loader(light_trainer *t);
@@ -262,8 +315,15 @@ light_status light_transfer_batch(light_trainer *t, light_batch *batch);
 /* optimize.c */
 light_status light_train_on_batch(light_trainer *t, light_batch *batch);
 light_status light_train_eagerly(light_trainer *t, light_batch *batch);
+/* A turn in which other ranks have batches and this one has none. */
+light_status light_train_on_nothing(light_trainer *t);
 /* The length of the accumulation window that the current batch begins, and whether the current batch ends one. */
 int64_t light_window_length(const light_trainer *t);
+/* The current turn as strategies see it. */
+light_window light_window_of(const light_trainer *t, bool last);
+/* ranks.c. Around a turn of training or of evaluation: see light_strategy_vtable.begin_batch. */
+light_status light_begin_turn(light_trainer *t, const light_turn *turn, bool training);
+light_status light_end_turn(light_trainer *t);
 bool light_window_ends(const light_trainer *t);
 /* Counts a step of automatic optimization whose work the device has been asked for by a graph. */
 light_status light_count_recorded_step(light_trainer *t);
@@ -299,6 +359,16 @@ light_status light_metrics_print(light_trainer *t, const char *title);
 light_status light_log_again(light_trainer *t, const light_graph_log *log);
 /* One value of the epoch. */
 void light_logged_add(light_logged *l, double value, double weight);
+/* What they come to. */
+double light_logged_value(const light_logged *l);
+/* The value of all ranks in place of this one's last step; it may never have logged the name. */
+void light_logged_take_step(light_trainer *t, const light_logged *merged, double value);
+
+/* log_ranks.c, for runs with a strategy. What all ranks have logged of the epoch; freed by light_merged_free. */
+light_status light_merge_epoch(light_trainer *t, int which, light_merged *out);
+void light_merged_free(light_merged *m);
+/* Values of the step that training logs, of the names that ask for it. */
+light_status light_metrics_sync_step(light_trainer *t);
 
 /* arrivals.c */
 /* Fetches a scalar of the step for `arrival`, whose ticket it sets. */
@@ -334,12 +404,13 @@ void light_signals_install(void);
 void light_signals_restore(void);
 int light_signals_pending(void); /* the signal that asked to stop, or 0 */
 
-/* The callbacks and loggers that are known by name, for flags and the command line. The table is made by those who
+/* The callbacks, loggers and strategies that are known by name, for flags and the command line. The table is made by those who
  * implement them (config/extensions.c); it ends with a name of NULL. */
 typedef struct light_extension {
     const char *name; /* "early_stopping" */
     const light_callback_vtable *callback;
     const light_logger_vtable *logger;
+    const light_strategy_vtable *strategy;
 } light_extension;
 extern const light_extension light_extensions[];
 const light_extension *light_extension_find(const char *name); /* NULL: there is none */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Kernels over flat buffers in every dtype: sums of squares, scaling, limits, finiteness, optimizers; and random numbers
  * element by element. */
+#include "base/exact.h"
 #include "base/philox.h"
 #include "cpu/once/team.h"
 #include "tensor/device.h"
@@ -72,6 +73,43 @@ static void test_sum_squares(void **state)
         light_tensor_free(t);
         light_tensor_free(out);
     }
+    free(x);
+}
+
+/* However the gradients are cut between groups, the sum of squares is the same to the bit. */
+static void test_exact_squares_can_be_cut(void **state)
+{
+    (void)state;
+    double *x = wave(N), want[4] = {0};
+    for (int i = 0; i < N; i++) x[i] = sin(i) * exp(i % 40);
+    for (size_t d = 0; d < 4; d++) {
+        int64_t group = 64 / (int64_t)light_dtype_size(dtypes[d]);
+        light_tensor *t = make(dtypes[d], N, x), *limbs = NULL, *out = make(LIGHT_F64, 1, NULL);
+        assert_int_equal(light_tensor_new(&limbs, LIGHT_SHAPE(LIGHT_EXACT_SIZE), LIGHT_I64, NULL), LIGHT_OK);
+        double *all = read(t), plain = 0, whole = 0;
+        for (int i = 0; i < N; i++) plain += all[i] * all[i];
+        for (int64_t parts = 1; parts <= 5; parts++) {
+            for (int64_t p = 0; p < parts; p++) {
+                int64_t from = N * p / parts / group * group, to = N * (p + 1) / parts / group * group;
+                if (p == parts - 1) to = N;
+                light_tensor part = *t;
+                part.data += from * (int64_t)light_dtype_size(dtypes[d]);
+                light_tensor_set_shape(&part, LIGHT_SHAPE(to - from));
+                run(LIGHT_KERNEL_EXACT_SQUARES,
+                    (light_kernel_args){.in = {&part}, .out = {limbs}, .accumulate = p > 0});
+            }
+            run(LIGHT_KERNEL_EXACT_VALUE, (light_kernel_args){.in = {limbs}, .out = {out}});
+            if (parts == 1) whole = *(double *)light_data(out);
+            assert_true(*(double *)light_data(out) == whole);
+        }
+        assert_near(whole, plain, N * DBL_EPSILON * plain);
+        want[d] = whole;
+        free(all);
+        light_tensor_free(t);
+        light_tensor_free(limbs);
+        light_tensor_free(out);
+    }
+    assert_true(want[0] > 0);
     free(x);
 }
 
@@ -320,6 +358,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sum_squares),
+        cmocka_unit_test(test_exact_squares_can_be_cut),
         cmocka_unit_test(test_sums_do_not_depend_on_threads),
         cmocka_unit_test(test_scale_and_clamp),
         cmocka_unit_test(test_all_finite),

@@ -12,6 +12,81 @@ static light_device *cuda(void)
     return device;
 }
 
+/* ---- a record by itself ------------------------------------------------------- */
+
+enum { SIDE = 3, WIDE = 64 };
+
+/* n x n numbers on the device, element i is i. */
+static light_tensor *square(int64_t n)
+{
+    light_tensor *t;
+    float numbers[WIDE * WIDE];
+    for (int i = 0; i < n * n; i++) numbers[i] = (float)i;
+    assert_ok(light_tensor_new(&t, LIGHT_SHAPE(n, n), LIGHT_F32, cuda()));
+    assert_ok(light_tensor_write(t, LIGHT_F32, numbers, sizeof *numbers * (size_t)(n * n)));
+    return t;
+}
+
+/* y = x x. With `apart`, x is taken to be its every other column, twice: no matrix for a library, so that it goes through
+ * work memory. */
+static light_status multiply(light_tensor *y, light_tensor *x, bool apart)
+{
+    light_tensor view = *x, result = *y;
+    if (apart) {
+        light_tensor_set_shape(&view, LIGHT_SHAPE(x->shape[0] / 2, x->shape[1] / 2));
+        view.strides[0] = 2 * x->shape[1], view.strides[1] = 2;
+        light_tensor_refresh(&view);
+        light_tensor_set_shape(&result, light_shape_of(&view));
+    }
+    light_kernel_args args = {.device = cuda(), .in = {&view, &view}, .out = {&result}};
+    return cuda()->backend->kernels[LIGHT_KERNEL_MATMUL](&args);
+}
+
+static void *recorded(light_tensor *y, light_tensor *x, bool apart)
+{
+    void *graph;
+    assert_ok(cuda()->backend->graph_begin(cuda()));
+    assert_ok(multiply(y, x, apart));
+    assert_ok(cuda()->backend->graph_end(cuda(), &graph));
+    return graph;
+}
+
+/* The first product of the program and of its shape; no test before has made one. */
+static void the_first_product_may_be_recorded(void **state)
+{
+    static const float product[SIDE * SIDE] = {15, 18, 21, 42, 54, 66, 69, 90, 111};
+    float have[SIDE * SIDE];
+    light_tensor *x = square(SIDE), *y = square(SIDE);
+    (void)state;
+    void *graph = recorded(y, x, false);
+    assert_ok(cuda()->backend->graph_launch(cuda(), graph, 0, NULL, 0));
+    assert_ok(light_tensor_read(y, LIGHT_F32, have, sizeof have));
+    assert_memory_equal(have, product, sizeof have);
+    cuda()->backend->graph_free(cuda(), graph);
+    light_tensor_free(x);
+    light_tensor_free(y);
+}
+
+/* Work memory that grows does not take from graphs what they were recorded with. */
+static void graphs_keep_their_work_memory(void **state)
+{
+    static const float product[4] = {16, 20, 80, 116}; /* {{0, 2}, {8, 10}} squared */
+    float have[4] = {0};
+    light_tensor *x = square(4), *y = square(2), *wide = square(WIDE);
+    (void)state;
+    assert_ok(multiply(y, x, true));
+    void *graph = recorded(y, x, true);
+    assert_ok(multiply(wide, wide, true)); /* takes more */
+    assert_ok(light_tensor_write(y, LIGHT_F32, have, sizeof have));
+    assert_ok(cuda()->backend->graph_launch(cuda(), graph, 0, NULL, 0));
+    assert_ok(light_tensor_read(y, LIGHT_F32, have, sizeof have));
+    assert_memory_equal(have, product, sizeof have);
+    cuda()->backend->graph_free(cuda(), graph);
+    light_tensor_free(x);
+    light_tensor_free(y);
+    light_tensor_free(wide);
+}
+
 /* ---- a model with everything that changes from step to step ------------------ */
 
 typedef struct model {
@@ -181,6 +256,21 @@ static void a_step_that_waits_stays_eager(void **state)
     light_free(graphs.csv);
 }
 
+static void a_module_that_was_built_goes_to_the_device(void **state)
+{
+    (void)state;
+    lab l = lab_new(&model_vtable,
+                    light_trainer_new(.accelerator = "cuda", .max_epochs = 3, .default_root_dir = folder));
+    assert_ok(light_module_build(l.module, 3)); /* on the CPU */
+    const light_tensor *weight = ((model *)l.module)->in.weight;
+    assert_true(weight->storage->device->is_host);
+    l.data->batch_size = 4;
+    assert_ok(lab_fit(&l));
+    assert_ptr_equal(weight->storage->device, cuda());
+    assert_true(metric_of(l.trainer, "train_loss_epoch") < log(LAB_CLASSES)); /* what guessing gives */
+    lab_free(&l);
+}
+
 static void before_step(light_callback *self, light_trainer *t)
 {
     (void)self, (void)t;
@@ -236,11 +326,14 @@ static void no_step_waits_for_the_device(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_first_product_may_be_recorded), /* before all others */
+        cmocka_unit_test(graphs_keep_their_work_memory),
         lab_test(launched_steps_are_those_that_were_recorded),
         lab_test(windows_of_several_batches),
         lab_test(mixed_precision),
         lab_test(batches_of_two_sizes),
         lab_test(a_step_that_waits_stays_eager),
+        lab_test(a_module_that_was_built_goes_to_the_device),
         lab_test(what_cannot_be_recorded_is_refused),
         lab_test(no_step_waits_for_the_device),
     };

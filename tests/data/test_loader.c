@@ -206,7 +206,7 @@ static void a_saved_position_counts_what_was_taken(void **state)
             light_batch about;
             assert_ok(light_loader_next_host(loader, &taken, &about));
         }
-        assert_ok(light_loader_save_state(loader, saved));
+        assert_ok(light_loader_save_state(loader, NULL, saved));
         assert_ok(light_loader_load_state(resumed, saved));
         light_loader_position(resumed, &epoch, &batch);
         assert_int_equal(epoch, 4);
@@ -221,7 +221,7 @@ static void a_saved_position_counts_what_was_taken(void **state)
     light_loader_free(loader);
 }
 
-static void a_position_moves_to_another_batch_size_and_world_where_it_can(void **state)
+static void a_position_moves_to_another_batch_size_where_it_can_and_to_any_world(void **state)
 {
     light_state *saved = light_state_new();
     light_loader *loader = make_loader(96, &(light_loader_options){.batch_size = 8, .shuffle = true});
@@ -232,14 +232,14 @@ static void a_position_moves_to_another_batch_size_and_world_where_it_can(void *
     (void)state;
     assert_ok(light_loader_begin(loader, 2, 0));
     for (int i = 0; i < 4; i++) assert_ok(light_loader_next_host(loader, &taken, &about));
-    assert_ok(light_loader_save_state(loader, saved));
+    assert_ok(light_loader_save_state(loader, NULL, saved));
     light_loader_free(loader);
 
     loader = make_loader(96, &(light_loader_options){.batch_size = 4, .shuffle = true});
-    assert_ok(light_loader_set_shard(loader, 1, 2, true));
+    assert_ok(light_loader_set_share(loader, 1, 2, 2));
     assert_ok(light_loader_load_state(loader, saved));
     light_loader_position(loader, &epoch, &batch);
-    assert_int_equal(batch, 4);
+    assert_int_equal(batch, 8);
     light_loader_free(loader);
 
     loader = make_loader(96, &(light_loader_options){.batch_size = 16, .shuffle = true});
@@ -258,89 +258,97 @@ static void a_position_moves_to_another_batch_size_and_world_where_it_can(void *
     light_state_free(saved);
 }
 
-static void training_ranks_get_the_same_number_of_samples(void **state)
+/* Every rank's loader from `origin` on against that of a process alone: the same samples under the same number, each batch
+ * at one rank. Returns how many batches there were. */
+static int64_t compare_ranks(int64_t origin, int size, int64_t run, bool drop_last)
 {
-    int64_t labels[3][64];
-    int seen[N] = {0};
+    int64_t expected[N], seen = 0;
+    light_loader_options options = {.batch_size = 7, .shuffle = true, .drop_last = drop_last, .seed = 9};
+    light_loader *alone = make_loader(N, &options);
 
-    (void)state;
-    for (int rank = 0; rank < 3; rank++) {
-        light_loader *loader =
-            make_loader(N, &(light_loader_options){.batch_size = 8, .shuffle = true, .num_workers = 1});
-        assert_ok(light_loader_set_shard(loader, rank, 3, true));
-        assert_int_equal(light_loader_num_batches(loader), 5);
-        assert_ok(light_loader_begin(loader, 0, 0));
-        assert_int_equal(read_labels(loader, 0, labels[rank]), 35);
-        for (int i = 0; i < 35; i++) seen[labels[rank][i]]++;
-        light_loader_free(loader);
-    }
-    /* 105 places, 103 samples: the first two of the order come again. */
-    int twice = 0;
-    for (int i = 0; i < N; i++) {
-        assert_in_range(seen[i], 1, 2);
-        twice += seen[i] == 2;
-    }
-    assert_int_equal(twice, 2);
-    assert_int_equal(labels[1][34], labels[0][0]);
-    assert_int_equal(labels[2][34], labels[1][0]);
-
-    light_loader *loader = make_loader(N, &(light_loader_options){.batch_size = 8, .drop_last = true});
-    assert_ok(light_loader_set_shard(loader, 2, 3, true));
-    assert_int_equal(light_loader_num_batches(loader), 4);
-    light_loader_free(loader);
-}
-
-static void the_samples_of_a_global_batch_do_not_depend_on_the_world(void **state)
-{
-    (void)state;
-    for (int world = 1; world <= 4; world *= 2) {
-        int64_t sums[6] = {0};
-        static int64_t expected[6];
-        for (int rank = 0; rank < world; rank++) {
-            light_loader *loader =
-                make_loader(96, &(light_loader_options){.batch_size = 16 / world, .shuffle = true});
-            assert_ok(light_loader_set_shard(loader, rank, world, true));
-            assert_ok(light_loader_begin(loader, 0, 0));
-            for (int b = 0; b < 6; b++) {
-                light_host_batch batch;
-                light_batch about;
-                assert_ok(light_loader_next_host(loader, &batch, &about));
-                for (int64_t i = 0; i < batch.size; i++) sums[b] += 1 + about.indices[i] * about.indices[i];
+    assert_ok(light_loader_begin(alone, 3, 0));
+    read_labels(alone, 0, expected);
+    options.num_workers = (int)(origin % 3);
+    for (int rank = 0; rank < size; rank++) {
+        light_loader *loader = make_loader(N, &options);
+        light_host_batch batch;
+        light_batch about;
+        bool last = false;
+        assert_ok(light_loader_set_share(loader, rank, size, run));
+        assert_int_equal(light_loader_num_batches(loader), light_loader_num_batches(alone));
+        assert_ok(light_loader_begin(loader, 3, origin));
+        for (;;) {
+            assert_ok(light_loader_next_host(loader, &batch, &about));
+            if (batch.size == 0) break;
+            assert_false(last);
+            assert_int_equal((about.index - origin) % (size * run) / run, rank);
+            for (int64_t i = 0; i < batch.size; i++) {
+                assert_int_equal(about.indices[i], expected[about.index * 7 + i]);
+                assert_int_equal(((int64_t *)batch.data[1])[i], about.indices[i]);
             }
-            light_loader_free(loader);
+            last = about.is_last;
+            seen++;
         }
-        if (world == 1) memcpy(expected, sums, sizeof sums);
-        assert_memory_equal(sums, expected, sizeof sums);
-    }
-}
-
-static void evaluation_ranks_see_each_sample_once(void **state)
-{
-    int seen[N] = {0};
-
-    (void)state;
-    for (int rank = 0; rank < 4; rank++) {
-        int64_t labels[N];
-        light_loader *loader = make_loader(N, &(light_loader_options){.batch_size = 5, .num_workers = 2});
-        assert_ok(light_loader_set_shard(loader, rank, 4, false));
-        assert_ok(light_loader_begin(loader, 0, 0));
-        int64_t n = read_labels(loader, 0, labels);
-        assert_in_range(n, 25, 26);
-        for (int i = 0; i < n; i++) seen[labels[i]]++;
         light_loader_free(loader);
     }
-    for (int i = 0; i < N; i++) assert_int_equal(seen[i], 1);
+    light_loader_free(alone);
+    return seen;
+}
 
-    /* More ranks than samples: some have nothing to do, which is no failure. */
+static void ranks_have_each_batch_once_with_the_samples_of_a_run_alone(void **state)
+{
+    (void)state;
+    for (int size = 1; size <= 4; size++)
+        for (int64_t run = 1; run <= 3; run++)
+            for (int64_t origin = 0; origin <= 15; origin += 5) {
+                assert_int_equal(compare_ranks(origin, size, run, false), 15 - origin);
+                if (origin < 15) assert_int_equal(compare_ranks(origin, size, run, true), 14 - origin);
+            }
+}
+
+static void a_rank_may_have_no_batch(void **state)
+{
     light_loader *loader = make_loader(3, &(light_loader_options){.batch_size = 5, .num_workers = 2});
     light_host_batch batch;
     light_batch about;
-    assert_ok(light_loader_set_shard(loader, 3, 4, false));
-    assert_int_equal(light_loader_num_batches(loader), 0);
+
+    (void)state;
+    assert_ok(light_loader_set_share(loader, 3, 4, 1));
     assert_ok(light_loader_begin(loader, 0, 0));
     assert_ok(light_loader_next_host(loader, &batch, &about));
     assert_int_equal(batch.size, 0);
+    assert_fails(light_loader_set_share(loader, 4, 4, 1), LIGHT_ERR_ARGUMENT, "part 4 of 4");
+    assert_fails(light_loader_set_share(loader, 0, 4, 0), LIGHT_ERR_ARGUMENT, "runs of 0");
     light_loader_free(loader);
+}
+
+/* Stops where windows end, on rank 0, and goes on with any other number of processes: what was not seen yet. */
+static void a_run_goes_on_with_another_number_of_processes(void **state)
+{
+    (void)state;
+    for (int64_t windows = 0; windows <= 4; windows++) {
+        light_loader_options options = {.batch_size = 7, .shuffle = true};
+        light_state *saved = light_state_new();
+        light_loader *first = make_loader(N, &options), *next = make_loader(N, &options);
+        int64_t epoch, position;
+        assert_ok(light_loader_set_share(first, 0, 2, 2));
+        assert_ok(light_loader_begin(first, 3, 0));
+        for (int64_t i = 0; i < 2 * windows; i++) {
+            light_host_batch batch;
+            light_batch about;
+            assert_ok(light_loader_next_host(first, &batch, &about));
+        }
+        assert_ok(light_loader_save_state(first, NULL, saved));
+        assert_ok(light_loader_set_share(next, 2, 3, 1));
+        assert_ok(light_loader_load_state(next, saved));
+        light_loader_position(next, &epoch, &position);
+        assert_int_equal(epoch, 3);
+        assert_int_equal(position, windows < 4 ? 4 * windows : 15);
+        assert_int_equal(compare_ranks(position, 3, 1, false), 15 - position);
+        light_loader_free(first);
+        light_loader_free(next);
+        light_state_free(saved);
+    }
 }
 
 static void stopping_early_is_clean(void **state)
@@ -616,10 +624,10 @@ int main(void)
         TEST(without_shuffle_the_order_is_that_of_the_dataset),
         TEST(the_last_batch_is_short_or_dropped),
         TEST(a_saved_position_counts_what_was_taken),
-        TEST(a_position_moves_to_another_batch_size_and_world_where_it_can),
-        TEST(training_ranks_get_the_same_number_of_samples),
-        TEST(the_samples_of_a_global_batch_do_not_depend_on_the_world),
-        TEST(evaluation_ranks_see_each_sample_once),
+        TEST(a_position_moves_to_another_batch_size_where_it_can_and_to_any_world),
+        TEST(ranks_have_each_batch_once_with_the_samples_of_a_run_alone),
+        TEST(a_rank_may_have_no_batch),
+        TEST(a_run_goes_on_with_another_number_of_processes),
         TEST(stopping_early_is_clean),
         TEST(begin_moves_to_any_batch_at_any_time),
         TEST(a_failure_comes_out_at_its_batch),

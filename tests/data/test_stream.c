@@ -177,28 +177,41 @@ static void shards_take_turns_for_any_number_of_workers(void **state)
     }
 }
 
-static void ranks_share_the_stream(void **state)
+static void ranks_share_the_shards_of_a_stream(void **state)
 {
     bool seen[N] = {false};
+    light_loader_options options = {.batch_size = 4, .num_workers = 2, .shards = 5};
 
     (void)state;
     for (int rank = 0; rank < 3; rank++) {
-        int64_t values[N], sizes[N];
-        light_loader *loader = make_loader(
-            N, &counting_vtable, &(light_loader_options){.batch_size = 4, .num_workers = 2, .shards = 2});
-        assert_ok(light_loader_set_shard(loader, rank, 3, true));
+        int64_t numbers[N], n = 0;
+        light_loader *loader = make_loader(N, &counting_vtable, &options);
+        light_host_batch batch;
+        light_batch about;
+        assert_ok(light_loader_set_share(loader, rank, 3, 2));
         assert_ok(light_loader_begin(loader, 0, 0));
-        int batches = read_rest(loader, 0, values, sizes);
-        for (int b = 0, i = 0; b < batches; b++) {
-            for (int64_t k = 0; k < sizes[b]; k++, i++) {
-                assert_int_equal(values[i] % 3, rank);
-                assert_false(seen[values[i]]);
-                seen[values[i]] = true;
+        for (;;) {
+            assert_ok(light_loader_next_host(loader, &batch, &about));
+            if (batch.size == 0) break;
+            numbers[n] = about.index;
+            assert_int_equal(about.index, n / 2 * 6 + rank * 2 + n % 2);
+            n++;
+            for (int64_t i = 0; i < batch.size; i++) {
+                int64_t value = ((int64_t *)batch.data[0])[2 * i];
+                assert_int_equal(value % 5 % 3, rank);
+                assert_false(seen[value]);
+                seen[value] = true;
             }
         }
+        assert_true(n > 0 && numbers[0] == rank * 2);
         light_loader_free(loader);
     }
     for (int i = 0; i < N; i++) assert_true(seen[i]);
+
+    light_loader *loader = make_loader(N, &counting_vtable, &options);
+    assert_fails(light_loader_set_share(loader, 0, 6, 1), LIGHT_ERR_ARGUMENT, "counting has 5 shards",
+                 "6 processes", ".shards = 6");
+    light_loader_free(loader);
 }
 
 static void short_batches_can_be_dropped(void **state)
@@ -238,7 +251,7 @@ static void saved_positions_are_exact(void **state)
                 light_batch about;
                 assert_ok(light_loader_begin(first, 1, 0));
                 for (int i = 0; i < stop; i++) assert_ok(light_loader_next_host(first, &dropped, &about));
-                assert_ok(light_loader_save_state(first, saved));
+                assert_ok(light_loader_save_state(first, NULL, saved));
                 assert_ok(light_loader_load_state(resumed, saved));
                 light_loader_position(resumed, &epoch, &batch);
                 assert_int_equal(epoch, 1);
@@ -267,7 +280,7 @@ static void a_position_of_other_shards_is_refused(void **state)
 
     (void)state;
     assert_ok(light_loader_begin(a, 0, 0));
-    assert_ok(light_loader_save_state(a, saved));
+    assert_ok(light_loader_save_state(a, NULL, saved));
     assert_fails(light_loader_load_state(b, saved), LIGHT_ERR_STATE, "counting", "2 shards", "3 shards");
     light_loader_free(a);
     light_loader_free(b);
@@ -285,7 +298,7 @@ static void a_resumed_stream_that_is_shorter_is_noticed(void **state)
     (void)state;
     assert_ok(light_loader_begin(a, 0, 0));
     assert_ok(light_loader_next_host(a, &batch, &about));
-    assert_ok(light_loader_save_state(a, saved));
+    assert_ok(light_loader_save_state(a, NULL, saved));
     assert_ok(light_loader_load_state(b, saved));
     assert_fails(light_loader_begin(b, 0, 1), LIGHT_ERR_STATE, "ended after 3 samples", "4 had been read");
     light_loader_free(a);
@@ -345,7 +358,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(one_shard_gives_the_stream_in_its_order),
         TEST(shards_take_turns_for_any_number_of_workers),
-        TEST(ranks_share_the_stream),
+        TEST(ranks_share_the_shards_of_a_stream),
         TEST(short_batches_can_be_dropped),
         TEST(saved_positions_are_exact),
         TEST(a_position_of_other_shards_is_refused),

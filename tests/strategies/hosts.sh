@@ -73,7 +73,7 @@ judge() {
     took=$(seconds "$3" "$gone")
     lines=$(grep -c "error: " "$root/err")
     right=0
-    test "$lines" = 1 && grep -q "error: $4" "$root/err" && right=1
+    test "$lines" = 1 && grep -q "error: \(\[rank [0-9]\] \)\?$4" "$root/err" && right=1
     echo "$1 $took $right $2" >>"$root/results"
     test $right = 1 || { echo "$1: 'error: $4' was expected:"; cat "$root/err"; }
 }

@@ -15,7 +15,7 @@ static int open_communicators(void **state)
     (void)state;
     assert_ok(light_mpi_communicator_new(&host));
     tested = host;
-    if (!test_device()->is_host) assert_ok(light_staged_communicator_new(&tested, host, test_device()));
+    if (!test_device()->is_host) assert_ok(light_device_communicator_new(&tested, host, test_device()));
     return 0;
 }
 
@@ -34,6 +34,8 @@ static void group_is_the_job(void **state)
     assert_int_equal(host->size, light_world_get()->size);
     assert_true(host->size <= MOST_RANKS);
     assert_string_equal(host->vtable->name, host->size > 1 ? "mpi" : "self");
+    if (host->size > 1 && test_device()->backend->collectives && !getenv("LIGHT_NCCL"))
+        assert_string_equal(tested->vtable->name, "nccl");
     assert_true(tested->rank == host->rank && tested->size == host->size && tested->device == test_device());
 }
 
@@ -325,6 +327,11 @@ static void closed_and_opened_again(void **state)
 {
     (void)state;
     close_communicators(state);
+    int64_t blocks = light_memory_count().live;
+    open_communicators(state);
+    halves_are_groups(state);
+    close_communicators(state);
+    assert_int_equal(light_memory_count().live, blocks);
     open_communicators(state);
     run_trial(tested, host, (light_collective){.dtype = LIGHT_F32, .count = 100}, false);
 }

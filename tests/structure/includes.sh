@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # includes.sh ROOT: includes point downwards only. Reads every #include of the library under ROOT and fails with one
 # line for each that points upwards or sideways:
-#   base < tensor < autograd < ops < nn < optim < data < checkpoint < trainer < config
+#   base < tensor < autograd < ops < nn < optim < data < checkpoint < trainer < config < tools
 # cpu/ and cuda/ are backends beside tensor/. loggers/, callbacks/ and strategies/ stand on trainer/ and know nothing
 # of each other; only config/, where names become objects, may include them. A public header belongs to the folder
 # that the table below says, or else to the one that has a source of the same name. Backends may include
@@ -48,7 +48,7 @@ list_includes() {
 
 list_includes | awk -v headers="$headers" '
 BEGIN {
-    count = split("base tensor autograd ops nn optim data checkpoint trainer loggers config", order, " ")
+    count = split("base tensor autograd ops nn optim data checkpoint trainer loggers config tools", order, " ")
     for (i = 1; i <= count; i++) rank[order[i]] = i
     rank["cpu"] = rank["cuda"] = rank["tensor"]
     rank["callbacks"] = rank["strategies"] = rank["loggers"]

@@ -19,6 +19,7 @@ export PKG_CONFIG_PATH
 library_dir=$(dirname "$PKG_CONFIG_PATH")
 
 test -f "$prefix/include/light/light.h"
+"$prefix/bin/light-checkpoint" --help >/dev/null # it finds the library from where it stands
 cp "$source/user.c" "$source/user.cmake" "$root/"
 mv "$root/user.cmake" "$root/CMakeLists.txt"
 cd "$root"

@@ -24,6 +24,8 @@ struct light_callback_vtable {
     const light_option *options; /* for the command line, when registered by name */
     bool watches_metrics;        /* runs after the module at on_train_epoch_end */
     bool writes_checkpoints;     /* runs after all other callbacks */
+    /* With both of these the callback decides for all processes: where this process has no batch while others do, its
+     * on_train_batch_end is called with a batch of size 0. */
     void (*free)(light_callback *self);
 
     light_status (*setup)(light_callback *self, light_trainer *t, light_stage stage);

@@ -27,6 +27,10 @@ typedef struct light_checkpoint_tensor {
  * LIGHT_ERR_NOT_FOUND there is none at `path`, LIGHT_ERR_FORMAT incomplete, damaged or of a newer version,
  * LIGHT_ERR_IO it cannot be read. Free with light_checkpoint_close. */
 LIGHT_API light_status light_checkpoint_open(const char *path, light_checkpoint **out);
+/* The same without reading all of it: the manifest, the state, and that all files are there in their sizes. What is read
+ * of tensors is compared with the checksums of its pieces (1 MiB) then, and no more is read. For who needs a part of a
+ * large one, such as one of several processes. */
+LIGHT_API light_status light_checkpoint_open_lazily(const char *path, light_checkpoint **out);
 LIGHT_API void light_checkpoint_close(light_checkpoint *checkpoint); /* NULL is fine */
 
 LIGHT_API const char *light_checkpoint_path(const light_checkpoint *checkpoint);
@@ -49,6 +53,11 @@ LIGHT_API bool light_checkpoint_find(const light_checkpoint *checkpoint, const c
 LIGHT_API light_status light_checkpoint_read(const light_checkpoint *checkpoint, const char *name,
                                              light_tensor *to, const int64_t *start);
 
+/* Fills `to`, a gapless tensor that is 1-d or has the shape of the whole, with the elements from `begin` on, in row-major
+ * order, of tensor `name`. */
+LIGHT_API light_status light_checkpoint_read_part(const light_checkpoint *checkpoint, const char *name,
+                                                  light_tensor *to, int64_t begin);
+
 /* Compares the tensors below `prefix` ("model") with the parameters and persistent buffers of `module`, a built one:
  * names, global shapes, dtypes. LIGHT_ERR_FORMAT lists what is missing, unexpected and different. */
 LIGHT_API light_status light_checkpoint_match(const light_checkpoint *checkpoint, light_module *module,
@@ -67,6 +76,17 @@ LIGHT_API light_status light_checkpoint_save_module(light_module *module, const 
 /* The newest undamaged checkpoint right inside `folder` into *path (light_free_text). Damaged ones are passed over
  * with a warning. LIGHT_ERR_NOT_FOUND when there is none. */
 LIGHT_API light_status light_checkpoint_newest(const char *folder, char **path);
+/* What the manifest says of the checkpoint at `path`, without reading the rest. */
+typedef struct light_checkpoint_about {
+    int64_t created_ns; /* since 1970, by the writer's clock */
+    int64_t step, epoch;
+    int64_t writers; /* processes that wrote it */
+    uint64_t bytes;
+} light_checkpoint_about;
+LIGHT_API light_status light_checkpoint_peek(const char *path, light_checkpoint_about *out);
+/* One HDF5 file with all tensors of a checkpoint, each whole, under its name; the state stays behind. `file` is there in
+ * the end or as it was before. Takes little memory, however large the tensors are. */
+LIGHT_API light_status light_checkpoint_merge(const char *path, const char *file);
 /* Removes the checkpoint at `path`. It disappears at once; nothing that is not a checkpoint is removed. */
 LIGHT_API light_status light_checkpoint_remove(const char *path);
 

@@ -29,11 +29,13 @@ typedef struct light_datamodule_vtable light_datamodule_vtable;
 struct light_batch {
     light_tensor *fields[LIGHT_MAX_FIELDS]; /* [size, ...], on the step's device */
     int num_fields;
-    int64_t size;  /* samples in it */
-    int64_t index; /* of the batch in this epoch, from 0 */
+    int64_t size; /* samples in it */
+    /* Its number in this epoch, from 0. Of several processes each has some of the numbers (docs/distributed.md), and a
+     * batch has the same one, with the same samples, for any number of processes. */
+    int64_t index;
     int64_t epoch;
     int dataloader_idx;     /* which of several evaluation loaders */
-    bool is_last;           /* of this epoch */
+    bool is_last;           /* of this epoch, in this process */
     const int64_t *indices; /* of its samples in the dataset; a stream's samples count from 0 */
     void *user;             /* for transfer hooks; the library leaves it alone */
 };
@@ -277,7 +279,7 @@ typedef struct light_collate {
 } light_collate;
 
 typedef struct light_loader_options {
-    int64_t batch_size; /* samples in a batch, in this process; must be given */
+    int64_t batch_size; /* samples in a batch; must be given */
     bool shuffle;       /* a new random order in every epoch: a function of (seed, epoch) */
     int num_workers;    /* threads; 0 loads in the calling thread */
     bool drop_last;     /* leaves out a last batch that is not full */
@@ -285,8 +287,8 @@ typedef struct light_loader_options {
     light_transform transform;
     light_collate collate;
     light_sampler sampler; /* instead of shuffle */
-    int shards;            /* of a stream: batches come from them in turn; default 1 */
-    uint64_t seed;         /* default: the trainer's */
+    int shards;    /* of a stream: batches come from them in turn; default 1; at least one for each process */
+    uint64_t seed; /* default: the trainer's */
 } light_loader_options;
 
 /* A loader over `dataset`, which it holds. NULL after a failure. The batches are the same for any number of workers. */
@@ -297,7 +299,7 @@ LIGHT_API void light_loader_free(light_loader *loader);
 /* Several evaluation loaders, for a hook to return: the batches of `second` follow, with the next dataloader_idx.
  * Returns `first`; when one is NULL, frees the other and returns NULL. */
 LIGHT_API light_loader *light_loader_chain(light_loader *first, light_loader *second);
-/* Batches in an epoch, in this process; -1 for a stream. */
+/* Batches in an epoch, of all processes; -1 for a stream. */
 LIGHT_API int64_t light_loader_num_batches(const light_loader *loader);
 
 /* For a loop of your own (the trainer does this itself):

@@ -59,6 +59,7 @@ struct light_module {
     bool training;                       /* train mode, light_train / light_eval */
     bool built;                          /* init has run */
     bool owned;                          /* allocated by light_module_new */
+    bool shard_unit;                     /* light_module_shard_unit */
     light_dtype dtype;                   /* of new parameters; children take their parent's. Default f32 */
     uint64_t seed;                       /* of the initialisation, while init runs */
     void *user;                          /* for the user; the library leaves it alone */
@@ -142,6 +143,11 @@ LIGHT_API void light_module_free(light_module *module); /* with children and par
  * values, each by its own path: adding a layer does not change the others. The trainer does this itself. */
 LIGHT_API light_status light_module_build(light_module *module, uint64_t seed);
 
+/* Moves a built root's parameters and buffers, with their gradients, to `device` (NULL: the default device); what points to
+ * their tensors stays right. All of them move, or after an error none. The trainer does this itself. Not inside a step that
+ * has used them. An optimizer that was made before keeps its state where it was, so its next step is refused. */
+LIGHT_API light_status light_module_to(light_module *module, light_device *device);
+
 /* Makes `child`, a zeroed struct with a light_module first, a child called `name` (NULL: its index in the parent), sets
  * default options and runs its init. What the light_*_init of the shipped modules call. Without a parent it becomes a
  * root, whose init runs in light_module_build. */
@@ -174,6 +180,10 @@ LIGHT_API void light_eval(light_module *module);
 /* Stops and starts gradients of all parameters below. */
 LIGHT_API void light_freeze(light_module *module);
 LIGHT_API void light_unfreeze(light_module *module);
+
+/* Marks a module, such as a block of a transformer, as a unit of sharding: strategies fsdp, zero1, zero2 and zero3 gather
+ * and reduce its parameters together, apart from others. Without marks they go by size. Call it in init. */
+LIGHT_API void light_module_shard_unit(light_module *module);
 
 /* Walks modules (the root first) and parameters and buffers, depth first, in the order of creation.
  *     for (light_parameter *p = light_next_parameter(root, NULL); p; p = light_next_parameter(root, p)) ... */

@@ -18,8 +18,7 @@
 typedef struct light_trainer_options {
     const char *accelerator; /* "auto" (light_default_device), "cpu", "cuda" */
     const char *devices;     /* "auto", a number */
-    int64_t num_nodes;       /* 1; more are started by srun or mpirun */
-    const char *strategy;    /* "auto": single */
+    const char *strategy;    /* "auto": single, or ddp where there are several processes; "ddp", .. */
     const char *precision;   /* "32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true" */
     int64_t max_epochs;      /* 1000, without limit where max_steps is given; -1: no limit */
     int64_t min_epochs;
@@ -51,8 +50,20 @@ typedef struct light_trainer_options {
     int64_t seed;                 /* of initialisation, shuffling, dropout; default 1 */
     const char *logger;           /* "csv" unless loggers are given; "none" */
     bool barebones;               /* nothing that costs time: no logging, checkpoints, bar, summary */
-    double collective_timeout;    /* 60: seconds that a process may keep the others of a job waiting */
-    int64_t max_restarts;         /* 0: of a job that dies, by the process that has started it */
+
+    /* Several processes (docs/distributed.md) */
+    int64_t num_nodes; /* 1; on more than one host srun or mpirun starts the processes */
+    /* "false", "true", "warn": the same run gives the same bits again. "elastic": also with another number of processes;
+     * accumulate_grad_batches then counts the batches of all of them together. */
+    const char *deterministic;
+    bool sync_batchnorm;                  /* BatchNorm uses the batches of all processes */
+    light_switch use_distributed_sampler; /* off: every process goes through a loader of its own */
+    double bucket_cap_mb;                 /* 25: gradients that ddp sums in one go */
+    bool find_unused_parameters;          /* batches may leave parameters out */
+    double shard_unit_mb;                 /* 16: parameters that fsdp and zero1 to zero3 gather in one go */
+    int64_t shard_size;                   /* 0: all; processes that share one copy of the model */
+    double collective_timeout;            /* 60: seconds that a process may keep the others waiting */
+    int64_t max_restarts;                 /* 0: of a job that dies, by the process that has started it */
 
     light_callback *callbacks[LIGHT_MAX_CALLBACKS]; /* up to the first NULL */
     light_logger *loggers[LIGHT_MAX_LOGGERS];
@@ -113,6 +124,8 @@ LIGHT_API light_status light_trainer_save_weights(light_trainer *t, const char *
 
 /* The last value of a logged metric, as monitors see it. False when there is none. */
 LIGHT_API bool light_trainer_metric(const light_trainer *t, const char *name, double *value);
+/* The same for decisions: with several processes all of them get what rank 0 has. All have to call it. */
+LIGHT_API bool light_trainer_monitor(light_trainer *t, const char *name, double *value);
 /* All of them: i from 0; false at the end. */
 LIGHT_API bool light_trainer_metric_at(const light_trainer *t, int i, light_metric *metric, bool *prog_bar);
 
@@ -123,7 +136,7 @@ LIGHT_API int64_t light_trainer_global_step(const light_trainer *t);   /* optimi
 LIGHT_API int64_t light_trainer_current_epoch(const light_trainer *t); /* from 0 */
 LIGHT_API int64_t light_trainer_max_epochs(const light_trainer *t);
 LIGHT_API int64_t light_trainer_max_steps(const light_trainer *t);
-/* Batches of the loop that runs (train, validation, ..); -1 when not known. Done so far in this epoch. */
+/* Batches of the loop that runs (train, validation, ..), of all processes; -1 when not known. Done so far in this epoch. */
 LIGHT_API int64_t light_trainer_num_batches(const light_trainer *t);
 LIGHT_API int64_t light_trainer_batches_done(const light_trainer *t);
 /* Optimizer steps that the run will take; -1: not known. */
@@ -141,6 +154,12 @@ LIGHT_API const char *light_trainer_log_dir(
     const light_trainer *t); /* the run's folder; "" when it has none */
 /* The checkpoint that this run went on from or used; "" when it had none. */
 LIGHT_API const char *light_trainer_ckpt_path(const light_trainer *t);
+/* This process of how many; 0 of 1 without a strategy. Rank 0 alone writes logs and the run's folder. */
+LIGHT_API int light_trainer_global_rank(const light_trainer *t);
+LIGHT_API int light_trainer_world_size(const light_trainer *t);
+/* What rank 0 has in `bytes` to all ranks; waiting for each other. All ranks call them, or they fail together. */
+LIGHT_API light_status light_trainer_broadcast(light_trainer *t, void *bytes, size_t n);
+LIGHT_API light_status light_trainer_barrier(light_trainer *t);
 LIGHT_API light_module *light_trainer_module(const light_trainer *t);
 LIGHT_API light_datamodule *light_trainer_datamodule(const light_trainer *t);
 LIGHT_API light_optimizer *light_trainer_optimizer(const light_trainer *t, int i); /* NULL past the last */
@@ -160,6 +179,9 @@ typedef struct light_log_options {
     int64_t batch_size; /* weight in the mean; default: the batch's */
     light_switch
         add_dataloader_idx; /* with several evaluation loaders "/dataloader_idx_N" is added; default on */
+    /* With several processes: values of all of them together; default: on for an epoch's, off for a step's, which are those
+     * of rank 0 then. Those of a step are brought together where they are logged (log_every_n_steps). */
+    light_switch sync_dist;
 } light_log_options;
 
 /* Logs a scalar tensor of the step. NULL (an operation failed) is ignored. With on_step and on_epoch both on the names

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What all strategies of several processes have in common: the job's communicators and control channel, the flat buffers
+ * of the model, and the sums of an optimizer's step. A strategy's struct begins with a light_job. */
+#ifndef LIGHT_STRATEGIES_JOB_H
+#define LIGHT_STRATEGIES_JOB_H
+
+#include "nn/flat.h"
+#include "nn/parameter.h"
+#include "strategies/control.h"
+#include "strategies/tree.h"
+#include "trainer/strategy.h"
+
+typedef struct light_job {
+    light_strategy base;
+    light_control *control;               /* NULL: one process */
+    const light_trainer_options *options; /* the trainer's */
+    /* While a module is attached. */
+    light_module *module;
+    light_flat *flat;
+    light_sharing sharing;
+    light_tree tree; /* of deterministic elastic */
+} light_job;
+
+/* For vtables: see light_strategy_vtable. `open` is for a struct of `bytes` bytes. */
+light_status light_job_launch(const light_trainer_options *options);
+light_status light_job_device(const light_trainer_options *options, light_device **device);
+light_status light_job_open(const light_strategy_vtable *vtable, size_t bytes,
+                            const light_trainer_options *options, light_device *device, light_strategy **out);
+bool light_job_fail(light_strategy *self, light_status status, const char *text);
+light_status light_job_boundary(light_strategy *self, int64_t boundary, int signal, bool *stop);
+void light_job_close(light_strategy *self);
+
+/* Notes module and flat memory, and makes rank 0's values those of all. */
+light_status light_job_attach(light_job *job, light_module *module);
+void light_job_detach(light_job *job);
+
+/* Bytes [from, to) of a storage as a 1-d window without an owner. */
+light_tensor light_window_on(light_storage *storage, light_dtype dtype, size_t from, size_t to);
+
+/* Gradients of `entries` that no backward has written become zeros. */
+light_status light_zero_unwritten(light_step *s, const light_flat_entry *entries, int64_t n);
+/* Which parameters some rank has a gradient for: the others keep theirs as not there. Without find_unused_parameters
+ * one that has none here is an error that names it. For a rank without a batch nothing is asked (`backward` false). */
+light_status light_settle_unused(light_job *job, const light_window *window, bool backward);
+
+#endif
