@@ -19,11 +19,11 @@
 /* What a program gets to end by itself after another one's failure, and after its own. */
 #define GRACE_SECONDS     1.5
 #define OWN_GRACE_SECONDS 5.0
+/* A process that was stopped for longer than the limit, and finds the others gone when it wakes up, has nothing to tell:
+ * they have told of it. */
+#define RETURN_SECONDS 2.0
 /* How long others may take to hear of a failure. */
 #define INFORM_SECONDS 1.0
-/* When the first process is lost the others do not see it at the same moment; each stays to be found by those above it,
- * for the first of them to know that it is the first. */
-#define STAY_SECONDS 1.2
 
 /* ---- opening and closing ------------------------------------------------------------ */
 
@@ -36,6 +36,7 @@ static void init(light_control *c, const light_communicator *host, double timeou
                          .wake = -1,
                          .listener = -1,
                          .clock = 1,
+                         .returned = -RETURN_SECONDS,
                          .clock_read = light_now()};
     light_control_slot_init(&c->slot);
     atomic_init(&c->boundary, -1);
@@ -102,8 +103,7 @@ static void wait_until_informed(light_control *c)
     for (int r = 1; c->rank == 0 && r < c->size; r++)
         while (!c->peers[r].informed && light_control_wait(c, end - light_now())) continue;
     while (!c->told && light_control_wait(c, end - light_now())) continue;
-    if (c->telling != LIGHT_TELL_IF_HEIR) return;
-    end = light_now() + STAY_SECONDS;
+    end = light_now() + c->stay;
     while (light_control_wait(c, end - light_now())) continue;
 }
 
@@ -163,15 +163,17 @@ light_status light_control_status(light_control *c)
 void light_control_end_job(light_control *c, light_status status, int code, int telling, const char *text)
 {
     if (atomic_load(&c->failed)) return;
+    bool returned = c->clock - c->returned < RETURN_SECONDS && telling != LIGHT_TELL_BY_CALLER;
     snprintf(c->failure, sizeof c->failure, "%s", text);
-    c->telling = telling;
+    c->telling = returned ? LIGHT_TELL_NOTHING : telling;
     atomic_store_explicit(&c->failed, (int)status, memory_order_release);
     pthread_cond_broadcast(&c->changed);
     if (c->rank == 0)
-        light_control_tell_all(c, code == LIGHT_EXIT_PEER ? LIGHT_FRAME_LOST : LIGHT_FRAME_FAIL, 0, text,
-                               strlen(text));
+        light_control_tell_all(c, code == LIGHT_EXIT_PEER ? LIGHT_FRAME_LOST : LIGHT_FRAME_FAIL,
+                               (uint64_t)(1e3 * c->stay), text, strlen(text));
     light_exit_by_peer(code);
-    light_control_exit_in(telling == LIGHT_TELL_BY_CALLER ? OWN_GRACE_SECONDS : GRACE_SECONDS, code);
+    light_control_exit_in(c->stay + (telling == LIGHT_TELL_BY_CALLER ? OWN_GRACE_SECONDS : GRACE_SECONDS),
+                          code);
 }
 
 /* This is the first process, or the first one is to tell the others. */
@@ -189,6 +191,7 @@ static bool fail_first(light_control *c, const char *text)
 static bool fail_later(light_control *c, const char *text)
 {
     double end = light_now() + INFORM_SECONDS;
+    if (atomic_load(&c->failed)) return false;
     light_control_tell_all(c, LIGHT_FRAME_FAIL, 0, text, strlen(text));
     light_control_wake(c);
     while (!atomic_load(&c->failed) && light_control_wait(c, end - light_now())) continue;

@@ -15,7 +15,7 @@
 
 #include "tensor/communicator.h"
 
-#define LIGHT_CONTROL_LOST 10 /* seconds */
+#define LIGHT_CONTROL_LOST 8 /* seconds */
 
 typedef struct light_control light_control;
 

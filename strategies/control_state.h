@@ -101,11 +101,13 @@ struct light_control {
     struct pollfd *waits; /* for the thread's poll */
     light_letter *letters;
     double clock, clock_read, next_beat;
+    double returned;           /* when this process went on after it had been stopped for long */
     int idle;                  /* threads that wait for others, but not in a call */
     bool proposed, wants_stop; /* this process was asked to stop; its thread has to tell */
     bool closing, closed;      /* this process has come to the end; all have */
     bool told, ends;           /* nothing is left to be said about the failure; the thread ends */
     int telling;
+    double stay; /* seconds that the process stays in light_control_close after a failure */
     char failure[LIGHT_CONTROL_TEXT];
 };
 

@@ -18,6 +18,12 @@
 /* Whoever has been silent for so long gets no heartbeats: they would fill its buffers, and a full buffer looks like a
  * link that is cut. */
 #define QUIET_SECONDS 5.0
+/* When the first process is lost the others do not see it at the same moment; each stays to be found by those above it,
+ * for the first of them to know that it is the first. */
+#define STAY_SECONDS 1.2
+/* When a host is cut off mpirun has to notice it by its own keepalives, which it does only while it has nothing to send:
+ * processes that ended now would make it send, and wait for the answer for a quarter of an hour. */
+#define STAY_CUT_SECONDS 3.5
 
 /* ---- frames ------------------------------------------------------------------------ */
 
@@ -33,6 +39,7 @@ static void hear_failure(light_control *c, int rank, const light_wire *w)
                  w->body);
     else
         snprintf(text, sizeof text, "%.*s", length, w->body);
+    if (lost && !atomic_load(&c->failed)) c->stay = (double)w->head.number / 1e3;
     light_control_end_job(c, LIGHT_ERR_PEER, lost ? LIGHT_EXIT_PEER : LIGHT_EXIT_FAILED,
                           c->rank == 0 ? LIGHT_TELL : LIGHT_TELL_NOTHING, text);
     if (c->rank > 0) light_control_tell_all(c, LIGHT_FRAME_INFORMED, 0, NULL, 0);
@@ -78,13 +85,18 @@ static void hear(light_control *c, int rank)
 
 /* ---- connections that end ------------------------------------------------------------- */
 
+static bool is_cut(int error)
+{
+    return error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH;
+}
+
 static void tell_lost(const light_control *c, int rank, int error, char *text, size_t bytes)
 {
     char name[128];
     light_control_name(c, rank, name, sizeof name);
     if (error == EPIPE || error == ECONNRESET)
         snprintf(text, bytes, "%s has died: its connection ended", name);
-    else if (error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH)
+    else if (is_cut(error))
         snprintf(text, bytes, "%s is cut off: it has acknowledged nothing for %d s", name,
                  LIGHT_CONTROL_LOST);
     else
@@ -102,6 +114,7 @@ static void lose(light_control *c, int rank, int error)
     pthread_cond_broadcast(&c->changed);
     if (expected) return;
     tell_lost(c, rank, error, text, sizeof text);
+    if (!atomic_load(&c->failed)) c->stay = is_cut(error) ? STAY_CUT_SECONDS : c->rank > 0 ? STAY_SECONDS : 0;
     light_control_end_job(c, LIGHT_ERR_PEER, LIGHT_EXIT_PEER, c->rank == 0 ? LIGHT_TELL : LIGHT_TELL_IF_HEIR,
                           text);
 }
@@ -136,6 +149,7 @@ static void advance_clock(light_control *c)
     double now = light_now(), passed = now - c->clock_read;
     c->clock_read = now;
     c->clock += passed < 2 * beat_seconds(c) ? passed : 2 * beat_seconds(c);
+    if (passed > c->timeout && passed > 2 * BEAT_SECONDS) c->returned = c->clock;
 }
 
 static void look_at_self(light_control *c)
@@ -162,9 +176,11 @@ static void beat(light_control *c)
         if (hears && p->wire.out_to == 0)
             light_wire_put(&p->wire, LIGHT_FRAME_BEAT, 0, &c->peers[c->rank].beat, sizeof p->beat);
     }
-    if (light_control_watch(c, text, sizeof text))
+    if (!atomic_load(&c->failed) && light_control_watch(c, text, sizeof text)) {
+        c->stay = c->rank > 0 ? STAY_SECONDS : 0;
         light_control_end_job(c, LIGHT_ERR_PEER, LIGHT_EXIT_PEER,
                               c->rank == 0 ? LIGHT_TELL : LIGHT_TELL_IF_HEIR, text);
+    }
 }
 
 /* ---- what the process's own threads have asked for ------------------------------------------ */

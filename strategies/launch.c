@@ -88,12 +88,13 @@ static void free_command(command *c)
     light_free(c->words);
 }
 
-/* Options of mpirun. Binding would put two threads of a process on one core. The keepalives make it notice a dead link
- * within 6 s, where its default is minutes. Slots are no matter: who asks for four processes gets four. */
+/* Options of mpirun. Binding would put two threads of a process on one core. The keepalives make it notice a host
+ * that is cut off, after the control channel has said which process is missing; its default is minutes. Slots are no
+ * matter: who asks for four processes gets four. */
 static const char *const mpirun_options[] = {
     "--quiet", "--oversubscribe", "--bind-to",
     "none",    "--mca",           "oob_tcp_keepalive_time",
-    "2",       "--mca",           "oob_tcp_keepalive_intvl",
+    "7",       "--mca",           "oob_tcp_keepalive_intvl",
     "1",       "--mca",           "oob_tcp_keepalive_probes",
     "3",
 };

@@ -239,10 +239,14 @@ light_status light_option_set(const light_option *o, void *object, const char *t
 
 /* ---- to text ------------------------------------------------------------ */
 
-/* The shortest decimal that reads back as the same number. */
+/* The shortest decimal that reads back as the same number, but 60 rather than 6e+01. */
 static void format_number(double value, bool is_float, char *text, size_t bytes)
 {
     int most = is_float ? 9 : 17;
+    if (value == rint(value) && fabs(value) < 1e5) {
+        snprintf(text, bytes, "%.0f", value);
+        return;
+    }
     for (int digits = 1; digits <= most; digits++) {
         snprintf(text, bytes, "%.*g", digits, value);
         double back = strtod(text, NULL);

@@ -225,13 +225,13 @@ static int be_late(job_rank *r)
     return hang(r, job_hang);
 }
 
-/* A process that is stopped does not end by itself; what starts jobs kills it when the others have ended. */
-static bool kill_the_stopped(job *j)
+/* When the others have ended. The process finds them gone, and has nothing to tell about it. */
+static bool wake_the_stopped(job *j)
 {
     bool others = true;
     for (int r = 0; r < j->size; r++) others = others && (r == j->number || j->seconds[r] > 0);
     if (!others) return false;
-    kill(j->shared->pids[j->number], SIGKILL);
+    kill(j->shared->pids[j->number], SIGCONT);
     return true;
 }
 
@@ -239,10 +239,9 @@ static void a_stopped_process_is_named(void **state)
 {
     (void)state;
     for (int rank = 0; rank < 3; rank += 2) {
-        job j = {.size = 3, .timeout = 0.8, .body = be_stopped, .meddle = kill_the_stopped, .number = rank};
+        job j = {.size = 3, .timeout = 0.8, .body = be_stopped, .meddle = wake_the_stopped, .number = rank};
         job_run(&j);
-        assert_int_equal(j.exited[rank], 1000 + SIGKILL);
-        assert_all_exit(&j, LIGHT_EXIT_PEER, rank);
+        assert_all_exit(&j, LIGHT_EXIT_PEER, -1);
         assert_names(&j, rank, "never entered all_reduce #7 (gradients 5 of 12, 25.0 MiB)");
         assert_non_null(strstr(j.said, "; last heartbeat 1 s ago"));
         for (int r = 0; r < 3; r++) assert_true(r == rank || j.seconds[r] < 0.8 + 1 + SLACK);
