@@ -219,7 +219,10 @@ static light_status after_backward(light_strategy *self, light_step *s, const li
 {
     ddp *d = (ddp *)self;
     d->overlapped = false;
-    if (!window->last) return d->job.base.ordered && backward ? keep_leaf(d, s, window->done) : LIGHT_OK;
+    if (!window->last) {
+        bool keep = d->job.base.ordered && backward && window->done + 1 < window->mine;
+        return keep ? keep_leaf(d, s, window->done) : LIGHT_OK;
+    }
     if (!backward) {
         d->window = *window;
         d->next = 0;

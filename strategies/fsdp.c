@@ -615,21 +615,13 @@ static light_status attach(light_strategy *self, light_module *module, light_ste
     return make_units(f);
 }
 
-/* Is the window's sum complete with this turn? Where ranks need each other in every turn (reductions, values with zero3,
- * sync_batchnorm), that is the last one of all. */
-static bool is_last(const fsdp *f, const light_window *window)
-{
-    bool together = f->each || f->level == 3 || f->job.options->sync_batchnorm;
-    return together ? window->ends : window->last;
-}
-
 static light_status before_backward(light_strategy *self, light_step *s, const light_window *window)
 {
     fsdp *f = (fsdp *)self;
     (void)s;
     f->window = *window;
     f->walking = true;
-    f->reducing = is_last(f, window) || f->each;
+    f->reducing = window->last || f->each;
     if (window->first)
         for (int i = 0; i < f->n; i++) f->units[i].filled = false;
     if (f->reducing) begin_reduction(f);
@@ -652,9 +644,8 @@ static light_status after_backward(light_strategy *self, light_step *s, const li
                                    bool backward)
 {
     fsdp *f = (fsdp *)self;
-    bool last = is_last(f, window);
     f->walking = false;
-    if (!last && !f->each) {
+    if (!window->last && !f->each) {
         bool keep = f->job.base.ordered && backward && window->done + 1 < window->mine;
         return keep ? keep_leaf(f, s, window->done) : LIGHT_OK;
     }
@@ -666,10 +657,10 @@ static light_status after_backward(light_strategy *self, light_step *s, const li
     LIGHT_TRY(finish_gathers(f));
     LIGHT_TRY(reduce_complete(f, s, true));
     f->reducing = false;
-    LIGHT_TRY(light_settle_unused(&f->job, window, backward, !f->each || window->first, last));
+    LIGHT_TRY(light_settle_unused(&f->job, window, backward, !f->each || window->first, window->last));
     for (int i = f->n - 1; i >= 0; i--)
         if (f->units[i].reduced) LIGHT_TRY(finish_reduction(f, s, &f->units[i]));
-    if (!last && f->each) /* the next batch's gradients arrive anew */
+    if (!window->last && f->each) /* the next batch's gradients arrive anew */
         for (int i = 0; i < f->n; i++)
             for (int64_t k = 0; k < f->units[i].buffer->n; k++)
                 light_grad_zero(f->units[i].buffer->entries[k].parameter->tensor);

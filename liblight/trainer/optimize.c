@@ -66,7 +66,6 @@ light_window light_window_of(const light_trainer *t, bool last)
                           .contributors = t->streams ? t->share.size : t->turn.contributors,
                           .present = t->streams ? t->share.size : t->turn.present,
                           .first = t->turn.begins,
-                          .ends = t->turn.ends,
                           .last = last,
                           .manual = t->module_hooks.manual_optimization};
 }
@@ -79,16 +78,14 @@ static light_status backward(light_trainer *t, light_tensor *loss, double weight
     LIGHT_TRY(light_backward_weighted(t->step, loss, weight));
     if (t->strategy) LIGHT_TRY(t->strategy->vtable->after_backward(t->strategy, t->step, &window, true));
     LIGHT_TRY(light_end_turn(t));
-    t->reduced = last;
     return light_call_on_after_backward(t);
 }
 
 /* This rank has no batch in this turn: it takes part in the sums all the same. */
 static light_status reduce_without_batch(light_trainer *t)
 {
-    light_window window = light_window_of(t, t->turn.ends && !t->reduced);
+    light_window window = light_window_of(t, t->turn.ends);
     if (t->accumulated == 0) window.mine = 0;
-    t->reduced |= window.last;
     return t->strategy->vtable->after_backward(t->strategy, t->step, &window, false);
 }
 
@@ -252,12 +249,6 @@ static light_status mend_short_window(light_trainer *t, light_optimizer *optimiz
     return LIGHT_OK;
 }
 
-/* Of this rank in the window. */
-static bool has_last_batch(const light_trainer *t)
-{
-    return t->turn.ends || t->turn.done + 1 == t->turn.mine || (t->streams && t->stream_ended);
-}
-
 static light_status accumulate(light_trainer *t, light_tensor *loss)
 {
     LIGHT_TRY(check_loss(t, loss));
@@ -265,7 +256,7 @@ static light_status accumulate(light_trainer *t, light_tensor *loss)
         t->window = light_window_length(t);
         LIGHT_TRY(zero_grad(t));
     }
-    LIGHT_TRY(backward(t, loss, 1.0 / (double)t->window, has_last_batch(t)));
+    LIGHT_TRY(backward(t, loss, 1.0 / (double)t->window, t->turn.ends));
     t->accumulated++;
     return LIGHT_OK;
 }
@@ -274,7 +265,6 @@ static light_status end_window(light_trainer *t)
 {
     int64_t batches;
     LIGHT_TRY(count_window(t, &batches));
-    t->reduced = false;
     if (batches == 0) return LIGHT_OK; /* a stream that gave nothing more */
     if (t->optimizers->n) {
         LIGHT_TRY(mend_short_window(t, t->optimizers->entries[0].optimizer, batches));

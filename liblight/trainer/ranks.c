@@ -88,7 +88,7 @@ static bool alone(const light_trainer *t)
 light_status light_begin_turn(light_trainer *t, const light_turn *turn, bool training)
 {
     if (!t->strategy || !t->strategy->vtable->begin_batch) return LIGHT_OK;
-    const light_window window = light_window_of(t, turn->ends && !t->reduced);
+    const light_window window = light_window_of(t, turn->ends);
     bool all = turn->present == t->strategy->size && !(training && t->streams); /* of a stream nobody knows */
     return t->strategy->vtable->begin_batch(t->strategy, t->step, training ? &window : NULL, turn->batch >= 0,
                                             all);

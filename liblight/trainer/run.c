@@ -69,7 +69,7 @@ static void forget_last_run(light_trainer *t)
     t->stop_reason[0] = '\0';
     t->unsaved[0] = '\0';
     t->told_scale = t->should_stop = t->said_minimum = t->stepped = t->last_batch = t->at_rest = t->set_up =
-        t->signalled = t->reduced = t->stream_ended = false;
+        t->signalled = t->stream_ended = false;
     t->resume = LIGHT_RESUME_NONE;
     t->running_batch = NULL;
     t->moment = LIGHT_LOG_FORBIDDEN;

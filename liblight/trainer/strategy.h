@@ -24,8 +24,7 @@ typedef struct light_window {
     int contributors;
     int present; /* ranks that have a batch in this turn: 0 .. present - 1 */
     bool first;  /* this turn begins the window */
-    bool ends;   /* this turn is its last */
-    bool last;   /* the current batch is this rank's last of the window, or it had none at all: reduce now */
+    bool last;   /* this turn is its last one: reduce now, on all ranks */
     bool manual; /* the module calls backward itself */
 } light_window;
 

@@ -204,7 +204,6 @@ struct light_trainer {
     int64_t batches_that_stepped;
     int64_t accumulated; /* batches of this rank in the open accumulation window */
     int64_t window;      /* what their gradients were divided by */
-    bool reduced;        /* the window's gradients are summed over the ranks */
     light_share share;   /* of the epoch that is trained on */
     int64_t turns;       /* taken since the share's origin */
     light_turn turn;     /* the current one */
