@@ -4,7 +4,7 @@
  * A sum goes in two rounds: each rank gets one segment of everybody's array and adds them up, then the sums go to all.
  * That is as many bytes as a ring, in two rounds instead of 2 (n - 1), and the order of the sum is a matter of one loop in
  * one place: the binary tree of the COMBINE kernel, always. What is short goes to everybody at once. Long arrays go through in
- * blocks, so that what is kept beside them is small, and what arrives is added while it is in the cache. */
+ * blocks, so that what is kept beside them is small. */
 #include "strategies/collectives.h"
 
 enum { SHORT_BYTES = 4096 }; /* less to send to all than two rounds are worth */

@@ -225,7 +225,7 @@ static light_status after_backward(light_strategy *self, light_step *s, const li
         d->next = 0;
     }
     LIGHT_TRY(start_complete(d, s, true));
-    LIGHT_TRY(light_settle_unused(&d->job, window, backward));
+    LIGHT_TRY(light_settle_unused(&d->job, window, backward, true, true));
     return light_communicate_wait(d->job.base.tensors, d->buckets[d->n - 1].ticket);
 }
 

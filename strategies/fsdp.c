@@ -615,11 +615,12 @@ static light_status attach(light_strategy *self, light_module *module, light_ste
     return make_units(f);
 }
 
-/* Is it time to reduce what has come together in the window? Where a pass asks other ranks for something (values with
- * zero3, sync_batchnorm), all ranks do it in the same turn. */
+/* Is the window's sum complete with this turn? Where ranks need each other in every turn (reductions, values with zero3,
+ * sync_batchnorm), that is the last one of all. */
 static bool is_last(const fsdp *f, const light_window *window)
 {
-    return f->level == 3 || f->job.options->sync_batchnorm ? window->ends : window->last;
+    bool together = f->each || f->level == 3 || f->job.options->sync_batchnorm;
+    return together ? window->ends : window->last;
 }
 
 static light_status before_backward(light_strategy *self, light_step *s, const light_window *window)
@@ -665,7 +666,7 @@ static light_status after_backward(light_strategy *self, light_step *s, const li
     LIGHT_TRY(finish_gathers(f));
     LIGHT_TRY(reduce_complete(f, s, true));
     f->reducing = false;
-    LIGHT_TRY(light_settle_unused(&f->job, window, backward));
+    LIGHT_TRY(light_settle_unused(&f->job, window, backward, !f->each || window->first, last));
     for (int i = f->n - 1; i >= 0; i--)
         if (f->units[i].reduced) LIGHT_TRY(finish_reduction(f, s, &f->units[i]));
     if (!last && f->each) /* the next batch's gradients arrive anew */

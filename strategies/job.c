@@ -159,6 +159,8 @@ void light_job_detach(light_job *job)
 {
     if (!job->module) return;
     light_tree_free(&job->tree);
+    light_free(job->used);
+    job->used = NULL;
     job->flat->sharing = NULL;
     job->module = NULL;
     job->flat = NULL;
@@ -230,21 +232,26 @@ static light_status agree_on_used(light_job *job, uint8_t *used, int64_t n)
                                                                  .what = "parameters in use"});
 }
 
-static light_status find_unused(light_job *job)
+/* Adds what this turn has given gradients to what the window's earlier turns have. */
+static light_status note_used(light_job *job, bool first)
 {
     int64_t n = count_entries(job->flat), at = 0;
-    uint8_t *used = light_alloc((size_t)n + 1);
-    if (!used) return LIGHT_ERR_MEMORY;
+    if (!job->used && !(job->used = light_calloc((size_t)n + 1, sizeof *job->used))) return LIGHT_ERR_MEMORY;
+    for (int b = 0; b < job->flat->n; b++)
+        for (int64_t i = 0; i < job->flat->buffers[b].n; i++, at++)
+            job->used[at] =
+                (!first && job->used[at]) || !job->flat->buffers[b].entries[i].parameter->tensor->grad_fresh;
+    return LIGHT_OK;
+}
+
+static light_status find_unused(light_job *job)
+{
+    int64_t at = 0;
+    LIGHT_TRY(agree_on_used(job, job->used, count_entries(job->flat)));
     for (int b = 0; b < job->flat->n; b++)
         for (int64_t i = 0; i < job->flat->buffers[b].n; i++)
-            used[at++] = !job->flat->buffers[b].entries[i].parameter->tensor->grad_fresh;
-    light_status status = agree_on_used(job, used, n);
-    at = 0;
-    for (int b = 0; b < job->flat->n && status == LIGHT_OK; b++)
-        for (int64_t i = 0; i < job->flat->buffers[b].n; i++)
-            job->flat->buffers[b].entries[i].parameter->tensor->grad_fresh = !used[at++];
-    light_free(used);
-    return status;
+            job->flat->buffers[b].entries[i].parameter->tensor->grad_fresh = !job->used[at++];
+    return LIGHT_OK;
 }
 
 static void all_are_used(const light_flat *flat)
@@ -256,10 +263,14 @@ static void all_are_used(const light_flat *flat)
         }
 }
 
-light_status light_settle_unused(light_job *job, const light_window *window, bool backward)
+light_status light_settle_unused(light_job *job, const light_window *window, bool backward, bool anew,
+                                 bool last)
 {
-    if (job->options->find_unused_parameters || window->manual) return find_unused(job);
+    if (job->options->find_unused_parameters || window->manual) {
+        LIGHT_TRY(note_used(job, anew));
+        return last ? find_unused(job) : LIGHT_OK;
+    }
     if (backward) LIGHT_TRY(refuse_unused(job));
-    all_are_used(job->flat);
+    if (last) all_are_used(job->flat);
     return LIGHT_OK;
 }

@@ -19,6 +19,8 @@ typedef struct light_job {
     light_flat *flat;
     light_sharing sharing;
     light_tree tree; /* of deterministic elastic */
+    uint8_t *
+        used; /* by parameter: some batch of the window has given it a gradient. NULL: nobody has asked so far */
 } light_job;
 
 /* For vtables: see light_strategy_vtable. `open` is for a struct of `bytes` bytes. */
@@ -39,8 +41,10 @@ light_tensor light_window_on(light_storage *storage, light_dtype dtype, size_t f
 
 /* Gradients of `entries` that no backward has written become zeros. */
 light_status light_zero_unwritten(light_step *s, const light_flat_entry *entries, int64_t n);
-/* Which parameters some rank has a gradient for: the others keep theirs as not there. Without find_unused_parameters
- * one that has none here is an error that names it. For a rank without a batch nothing is asked (`backward` false). */
-light_status light_settle_unused(light_job *job, const light_window *window, bool backward);
+/* After a turn: which parameters have a gradient. `anew`: forgets what earlier turns had. `last`: parameters that some rank
+ * has given one get it on all, the others keep theirs as not there. Without find_unused_parameters one that has none
+ * after a `backward` of this rank is an error that names it. */
+light_status light_settle_unused(light_job *job, const light_window *window, bool backward, bool anew,
+                                 bool last);
 
 #endif

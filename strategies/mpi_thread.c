@@ -17,9 +17,9 @@
 
 enum { MOST_CALLS = 1024, SPINS = 200 };
 static const long SLEEP_NS = 10000;
-static const int64_t BLOCK_BYTES = (int64_t)4 << 20;
 
 size_t light_mpi_piece = (size_t)1 << 30;
+int64_t light_mpi_block = (int64_t)32 << 20; /* ranks wait for each other in each, so there should be few */
 
 /* A call that was handed over. */
 typedef struct job {
@@ -40,7 +40,8 @@ static struct {
     pthread_cond_t changed; /* a call is done, or MPI has started */
     bool ready;             /* under lock */
     atomic_bool failed;     /* nothing is asked of MPI any more */
-    char failure[512];      /* under lock */
+    light_status status;    /* under lock: of the failure */
+    char failure[512];      /* under lock: its text */
 
     /* the thread's own */
     uint64_t sequence;
@@ -153,7 +154,7 @@ static mpi_transport transport_of(const light_mpi_group *group, light_control *c
 {
     return (mpi_transport){.base = {.rank = group->base.rank,
                                     .size = group->base.size,
-                                    .block_bytes = BLOCK_BYTES,
+                                    .block_bytes = light_mpi_block,
                                     .send = send,
                                     .receive = receive,
                                     .finish = finish,
@@ -194,10 +195,13 @@ static light_status watch(const job *j)
 
 /* ---- the thread ------------------------------------------------------------------------ */
 
-static void note_failure(void)
+static void note_failure(light_status status)
 {
     pthread_mutex_lock(&engine.lock);
-    if (!engine.failed) snprintf(engine.failure, sizeof engine.failure, "%s", light_error_message());
+    if (!engine.failed) {
+        engine.status = status;
+        snprintf(engine.failure, sizeof engine.failure, "%s", light_error_message());
+    }
     engine.failed = true;
     pthread_mutex_unlock(&engine.lock);
 }
@@ -214,7 +218,7 @@ static void run_job(const job *j)
         } else {
             light_fail_in(status, "%s%s%s", light_collective_names[j->call.kind], j->call.what ? " of " : "",
                           j->call.what ? j->call.what : "");
-            note_failure();
+            note_failure(status);
         }
     }
     if (engine.failed && j->watched.give_up) j->watched.give_up(j->watched.user);
@@ -229,7 +233,8 @@ static void *run(void *unused)
     job j;
     (void)unused;
     prctl(PR_SET_TIMERSLACK, 1); /* pauses are as short as they say */
-    if (engine.mpi->init(&engine.rank, &engine.size) != LIGHT_OK) note_failure();
+    light_status status = engine.mpi->init(&engine.rank, &engine.size);
+    if (status != LIGHT_OK) note_failure(status);
     pthread_mutex_lock(&engine.lock);
     engine.ready = true;
     pthread_cond_broadcast(&engine.changed);
@@ -243,10 +248,11 @@ static void *run(void *unused)
 
 /* ---- the other threads ------------------------------------------------------------------ */
 
-static light_status failure(void)
+light_status light_mpi_status(void)
 {
+    if (!engine.failed) return LIGHT_OK;
     pthread_mutex_lock(&engine.lock);
-    light_status status = light_fail(LIGHT_ERR_STATE, "%s", engine.failure);
+    light_status status = light_fail(engine.status, "%s", engine.failure);
     pthread_mutex_unlock(&engine.lock);
     return status;
 }
@@ -291,7 +297,7 @@ static light_status start_thread(void)
 light_status light_mpi_open(int *rank, int *size)
 {
     if (!engine.mpi) LIGHT_TRY(start_thread());
-    if (engine.failed) return failure();
+    LIGHT_TRY(light_mpi_status());
     engine.opens++;
     *rank = engine.rank;
     *size = engine.size;
@@ -305,7 +311,7 @@ void light_mpi_close(void)
 
 static light_status hand_over(job *j, light_ticket *ticket)
 {
-    if (engine.failed) return failure();
+    LIGHT_TRY(light_mpi_status());
     j->control = j->group->base.control;
     *ticket = j->ticket = ++j->group->started;
     light_queue_push(engine.jobs, j);
@@ -332,7 +338,7 @@ light_status light_mpi_wait(light_mpi_group *group, light_ticket ticket)
         while (group->done < ticket) pthread_cond_wait(&engine.changed, &engine.lock);
         pthread_mutex_unlock(&engine.lock);
     }
-    return engine.failed ? failure() : LIGHT_OK;
+    return light_mpi_status();
 }
 
 int light_mpi_next_tag(void)

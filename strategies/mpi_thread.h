@@ -23,6 +23,8 @@ light_status light_mpi_open(int *rank, int *size);
 /* As many as opens. When a process ends with all closed, MPI is ended in good order; else mpirun ends the job. */
 void light_mpi_close(void);
 
+/* The first failure of all, which ends the use of MPI. */
+light_status light_mpi_status(void);
 /* Hands a call over, and waits for it. */
 light_status light_mpi_start(light_mpi_group *group, const light_collective *call, light_ticket *ticket);
 light_status light_mpi_wait(light_mpi_group *group, light_ticket ticket);
@@ -44,7 +46,9 @@ light_status light_mpi_exchange(light_mpi_group *group, const light_transfer *tr
 int light_mpi_next_tag(void);
 light_status light_mpi_use_tag(int tag);
 
-/* Bytes of a message at most; longer ones are sent in pieces. Tests make it small. */
+/* Bytes of a message at most, longer ones are sent in pieces; and of a sum that goes through at once. Tests make both
+ * small. */
 extern size_t light_mpi_piece;
+extern int64_t light_mpi_block;
 
 #endif

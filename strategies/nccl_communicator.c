@@ -100,6 +100,7 @@ static light_status start(light_communicator *c, const light_collective *call, l
 {
     device_group *g = (device_group *)c;
     g->host->base.control = c->control;
+    LIGHT_TRY(light_mpi_status());
     LIGHT_TRY(g->library->begin(g->group));
     LIGHT_TRY(ask_for(g, call));
     LIGHT_TRY(g->library->end(g->group, ticket));
@@ -110,6 +111,7 @@ static light_status start(light_communicator *c, const light_collective *call, l
 static light_status wait(light_communicator *c, light_ticket ticket)
 {
     device_group *g = (device_group *)c;
+    LIGHT_TRY(light_mpi_status());
     return g->library->wait(g->group, ticket);
 }
 

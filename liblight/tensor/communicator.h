@@ -7,7 +7,7 @@
  * memory may be neither written nor, where it is an output, read. Calls run in the order of starting.
  *
  * No call waits for ever: when another process of the job has failed, or does not come within the time limit, a wait
- * returns LIGHT_ERR_STATE with a text that names it. Nothing may be asked of the communicator after that. */
+ * fails as light_control_status does, with a text that names it. Nothing may be asked of the communicator after that. */
 #ifndef LIGHT_TENSOR_COMMUNICATOR_H
 #define LIGHT_TENSOR_COMMUNICATOR_H
 

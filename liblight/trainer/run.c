@@ -352,7 +352,9 @@ static light_status open_checkpoint(light_trainer *t, const light_run_options *o
     LIGHT_TRY(light_follow_first(t, status, &path));
     if (!path) return LIGHT_OK;
     t->ckpt_path = path;
-    LIGHT_TRY(light_checkpoint_open(path, checkpoint));
+    /* Of several ranks each reads, and checks, what it needs. */
+    LIGHT_TRY(light_trainer_world_size(t) > 1 ? light_checkpoint_open_lazily(path, checkpoint)
+                                              : light_checkpoint_open(path, checkpoint));
     light_message(LIGHT_MESSAGE_INFO, "checkpoint: %s", path);
     return LIGHT_OK;
 }

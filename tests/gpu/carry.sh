@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # carry.sh [BUILD]: copies the shared libraries that a build's programs need into BUILD/libs, so that BUILD together
 # with tests/gpu and bench runs on a machine that has only the NVIDIA driver and python3 (verify.sh --build BUILD). What
-# comes with the C library or the driver is left to that machine; cuBLAS is taken along, and cuDNN where it is installed.
+# comes with the C library or the driver is left to that machine; cuBLAS is taken along, cuDNN and NCCL where they are installed.
 set -eu
 build=${1:-build}
 libs=$build/libs
@@ -13,6 +13,8 @@ needed()
     find "$build" -maxdepth 2 -type f \( -name '*.so*' -o -path "$build/tests/test_*" -o -path "$build/examples/*" \
         -o -path "$build/bench/*" \) ! -path "$libs/*" -exec ldd {} + 2>/dev/null
     cudnn=$(ldconfig -p 2>/dev/null | sed -n 's/.*libcudnn\.so\.9 .*=> //p' | head -n 1)
+    nccl=$(ldconfig -p 2>/dev/null | sed -n 's/.*libnccl\.so\.2 .*=> //p' | head -n 1)
+    test -z "$nccl" || echo "x => $nccl"
     # The parts that cuDNN opens by name lie beside it.
     test -z "$cudnn" || ls "$(dirname "$cudnn")"/libcudnn*.so.9 | sed 's/^/x => /'
 }
@@ -22,7 +24,7 @@ mkdir -p "$libs/cuda" # apart: PyTorch must not take these for its own
 needed | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p' | sort -u | while IFS= read -r path; do
     case ${path##*/} in
     libc.so.* | libm.so.* | libdl.so.* | libpthread.so.* | librt.so.* | ld-linux* | libcuda.so.* | liblight*) ;;
-    libcublas* | libcudart* | libcudnn* | libnv*) cp -L -- "$path" "$libs/cuda/" ;;
+    libcublas* | libcudart* | libcudnn* | libnccl* | libnv*) cp -L -- "$path" "$libs/cuda/" ;;
     *) cp -L -- "$path" "$libs/" ;;
     esac
 done

@@ -18,6 +18,7 @@ limit_memcheck=50
 limit_racecheck=40
 limit_parity=60
 limit_examples=40
+limit_nccl=150
 limit_benchmarks=190 # of which its processes have 180
 set -u
 
@@ -156,6 +157,12 @@ else
     step benchmarks $limit_benchmarks python3 "$root/bench/gpu.py" --quick --budget 180 --timeout 90 \
         --build "$build" --python "${python:-none}" --json "$out/benchmarks.json"
 fi
-skip nccl "there is no communicator yet"
+if ! command -v mpirun >/dev/null; then
+    skip nccl "no mpirun (Debian: openmpi-bin)"
+elif [ ! -e "$build/liblight_mpi.so" ]; then
+    skip nccl "the build has no MPI (Debian: libopenmpi-dev)"
+else
+    step nccl $limit_nccl sh "$here/processes.sh" "$build" "$out/nccl"
+fi
 
 python3 "$here/summary.py" "$out" "${smoke:-full}" $simulated

@@ -87,7 +87,7 @@ static void moves(void **state)
         }
 }
 
-/* Longer than a block, of a length that nothing divides. */
+/* Of lengths that nothing divides. */
 static void long_arrays(void **state)
 {
     light_collective call = {.dtype = LIGHT_F32, .count = 1100003, .ordered = true};
@@ -101,19 +101,22 @@ static void long_arrays(void **state)
     run_trial(tested, NULL, call, false);
 }
 
-/* As if a message could not be long. */
+/* As if a message could not be long, and memory were small. */
 static void messages_go_in_pieces(void **state)
 {
-    size_t was = light_mpi_piece;
+    size_t piece = light_mpi_piece;
+    int64_t block = light_mpi_block;
     (void)state;
     light_mpi_piece = 1000;
+    light_mpi_block = 20000;
     for (int kind = 0; kind <= LIGHT_ALL_TO_ALL; kind++)
         run_trial(
             tested, NULL,
             (light_collective){
                 .kind = (light_collective_kind)kind, .dtype = LIGHT_F64, .count = 12345, .ordered = true},
             false);
-    light_mpi_piece = was;
+    light_mpi_piece = piece;
+    light_mpi_block = block;
 }
 
 static void neighbours_send_and_receive(void **state)

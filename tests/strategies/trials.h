@@ -229,7 +229,8 @@ static void end_trial(trial *t, light_communicator *host)
     free(memory);
 }
 
-static void run_trial(light_communicator *c, light_communicator *host, light_collective call, bool in_place)
+static inline void run_trial(light_communicator *c, light_communicator *host, light_collective call,
+                             bool in_place)
 {
     trial t;
     begin_trial(&t, c, call, in_place);

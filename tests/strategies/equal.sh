@@ -1,0 +1,76 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# equal.sh PROGRAM LIGHT-CHECKPOINT: what several processes train is what one process trains, within rounding, for each
+# strategy, precision and way to spread batches. One process accumulates as many batches as all of them together.
+set -eu
+program=$1 tool=$2
+command -v mpirun >/dev/null || { echo 'skipped: mpirun was not found (Debian: openmpi-bin)'; exit 77; }
+folder=$(mktemp -d "$(test -w /dev/shm && echo /dev/shm || echo /tmp)/light-equal-XXXXXX")
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none
+flags="--trainer.max_steps 20 --trainer.gradient_clip_val 0.5 --trainer.shard_unit_mb 0.004
+    --trainer.bucket_cap_mb 0.004 --trainer.enable_progress_bar false --trainer.enable_model_summary false
+    --trainer.enable_learning_curve false"
+ran=0
+
+# train NAME SIZE FLAGS...
+train() {
+    name=$1 size=$2
+    shift 2
+    mpirun -np "$size" "$program" fit $flags --trainer.name "$name" "$@" >"$name.log" 2>&1 ||
+        { echo "FAILED: $name"; grep -E 'error|warning' "$name.log" | head -n 3; exit 1; }
+}
+
+# The largest difference of a weight. f32 has 6e-8 of its value in the last place; 20 steps of 0.01 with AdamW, whose
+# first steps divide by small numbers, make at most some hundred of that.
+largest() {
+    "$tool" diff "runs/$1/version_0/checkpoints/last" "runs/$2/version_0/checkpoints/last" >diff.log 2>&1 || :
+    grep -q 'tensors are equal' diff.log || { echo "FAILED: $2 cannot be compared:"; tail -n 3 diff.log; exit 1; }
+    awk '/^model\// && /differ, by/ { if ($(NF - 2) + 0 > most) most = $(NF - 2) + 0 } END { print most + 0 }' diff.log
+}
+
+must_equal() {
+    most=$(largest "$1" "$2")
+    awk -v x="$most" -v limit="$3" 'BEGIN { exit !(x <= limit) }' ||
+        { echo "FAILED: $2 differs from $1 by $most, more than $3"; exit 1; }
+    ran=$((ran + 1))
+}
+
+# compare BASE SIZE BATCHES-EACH LIMIT FLAGS...: all strategies
+compare() {
+    base=$1 ranks=$2 each=$3 limit=$4
+    shift 4
+    train "$base" 1 --trainer.accumulate_grad_batches $((ranks * each)) "$@"
+    for strategy in ddp zero1 zero2 zero3; do
+        train "$base-$strategy" "$ranks" --trainer.strategy "$strategy" --trainer.accumulate_grad_batches "$each" "$@"
+        must_equal "$base" "$base-$strategy" "$limit"
+    done
+}
+
+compare plain 2 1 1e-5
+compare many 4 2 1e-5
+compare odd 3 2 1e-5
+compare bf16 4 1 1e-5 --trainer.precision bf16-mixed
+compare f16 2 1 2e-3 --trainer.precision 16-mixed --trainer.gradient_clip_val 0 # scaled sums overflow elsewhere
+
+# Groups that share one copy each.
+train hybrid-zero1 4 --trainer.strategy zero1 --trainer.shard_size 2 --trainer.accumulate_grad_batches 2
+must_equal many hybrid-zero1 1e-5
+train hybrid-fsdp 4 --trainer.strategy fsdp --trainer.shard_size 2 --trainer.accumulate_grad_batches 2
+must_equal many hybrid-fsdp 1e-5
+
+# Parameters that some batches do not use.
+train unused 1 --trainer.accumulate_grad_batches 6 --model.leave_out true
+for strategy in ddp zero1 zero2; do
+    train "unused-$strategy" 3 --trainer.strategy $strategy --trainer.accumulate_grad_batches 2 --model.leave_out true \
+        --trainer.find_unused_parameters true
+    must_equal unused "unused-$strategy" 1e-5
+done
+
+# The comparison can fail.
+train seed 1 --trainer.accumulate_grad_batches 2 --trainer.seed 2
+most=$(largest plain seed)
+awk -v x="$most" 'BEGIN { exit !(x > 1e-2) }' || { echo "FAILED: another seed differs by $most only"; exit 1; }
+echo "$ran runs of 20 steps equal those of one process"
