@@ -13,11 +13,12 @@ configure = cmake -S . -B $(1) $$(test -f $(1)/CMakeCache.txt || ! command -v ni
 FASHION := $(BUILD)/examples/fashion_mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test bench asan format format-check clean install
+.PHONY: help deps build run test test-faults bench asan format format-check clean install
 
 help:
 	@echo "make run           install what is missing, build, train on Fashion-MNIST, test the best checkpoint"
 	@echo "make test          install what is missing, build, run all tests"
+	@echo "make test-faults   20 of each fault on two hosts (network namespaces; root), a table of how they ended"
 	@echo "make deps          install what is missing from Debian's packages"
 	@echo "make build         configure and build into $(BUILD)/ (CMAKE_ARGS=... are passed on)"
 	@echo "make bench         build and run the benchmarks"
@@ -42,6 +43,11 @@ run: deps
 test: deps
 	@$(MAKE) build
 	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+
+test-faults: deps
+	@$(call configure,$(BUILD))
+	@cmake --build $(BUILD) -j $(JOBS) --target strategies_worker light_mpi
+	@LIGHT_PLUGIN_PATH=$(BUILD) sh tests/strategies/hosts.sh $(BUILD)/tests/strategies/worker 20
 
 bench:
 	@sh .ci/deps build test run bench

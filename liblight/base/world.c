@@ -165,6 +165,7 @@ static void read_world(void)
     world = alone;
     light_status status = read_launcher(&world);
     if (status == LIGHT_OK) status = check_world(&world);
+    if (status == LIGHT_OK) status = read_optional("SLURM_RESTART_COUNT", 0, &world.attempt);
     if (status == LIGHT_OK) status = read_optional("LIGHT_ATTEMPT", 0, &world.attempt);
     if (status != LIGHT_OK) {
         world = alone;

@@ -13,7 +13,7 @@ typedef struct light_world {
     int local_rank, local_size; /* among the processes of this host */
     int node, nodes;      /* this host among the job's; mpirun does not say which, so it is a guess there */
     const char *launcher; /* "": none; "mpirun", "srun" */
-    int attempt;          /* 0, and one more after each restart by our launcher */
+    int attempt;          /* 0, and one more after each restart by our launcher or by Slurm */
     char host[64];
 } light_world;
 

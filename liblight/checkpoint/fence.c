@@ -38,20 +38,13 @@ static light_fence *taken; /* under lock */
 
 /* ---- the job ------------------------------------------------------------------ */
 
-static int attempt_of_job(void)
-{
-    const char *requeued = getenv("SLURM_RESTART_COUNT");
-    int attempt = light_world_get()->attempt;
-    return attempt == 0 && requeued ? atoi(requeued) : attempt;
-}
-
 /* A job without a name gets one that nobody else has. */
 static light_status who_we_are(owner *o)
 {
     char run[LIGHT_RUN_BYTES];
     const char *job = getenv("LIGHT_JOB"), *slurm = getenv("SLURM_JOB_ID");
     LIGHT_TRY(light_run_new(run));
-    *o = (owner){.attempt = attempt_of_job(), .pid = getpid()};
+    *o = (owner){.attempt = light_world_get()->attempt, .pid = getpid()};
     snprintf(o->host, sizeof o->host, "%.63s", light_world_get()->host);
     if (job)
         snprintf(o->job, sizeof o->job, "%.80s", job);
@@ -62,7 +55,7 @@ static light_status who_we_are(owner *o)
 
 bool light_fence_is_restart(void)
 {
-    return attempt_of_job() > 0;
+    return light_world_get()->attempt > 0;
 }
 
 /* ---- the file ------------------------------------------------------------------- */

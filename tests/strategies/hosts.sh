@@ -84,7 +84,8 @@ fault() { # KIND RANK LIMIT PATTERN
     wait_until_gone
     gone=$(now)
     wait $job
-    judge "$1" "$3" "$(fault_time)" "$4"
+    from=$(fault_time)
+    judge "$1" "$3" "${from:-$gone}" "$4"
 }
 
 cut_link() {
@@ -98,6 +99,7 @@ cut_link() {
     wait $job
     ended=$(seconds "$from" "$(now)")
     ip link set ${id}b up
+    sleep 1 # until it carries again
     echo "cut: mpirun has returned after $ended s"
     judge cut 15 "$from" "rank [23] (${id}b, pid [0-9]*) is cut off"
 }
