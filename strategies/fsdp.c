@@ -582,6 +582,8 @@ static void detach(light_strategy *self)
 {
     fsdp *f = (fsdp *)self;
     f->led = f->walking = f->reducing = false;
+    /* A rank that followed in the last batch has gathers under way that the others have waited for. */
+    if (f->n && !f->shards->failed) (void)forget_values(f);
     for (int i = 0; i < f->n; i++)
         if (f->units[i].buffer && restore_unit(f, &f->units[i]) != LIGHT_OK)
             light_message(LIGHT_MESSAGE_WARNING, "%s: the model's values are lost: %s", self->vtable->name,

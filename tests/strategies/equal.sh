@@ -61,6 +61,11 @@ must_equal many hybrid-zero1 1e-5
 train hybrid-fsdp 4 --trainer.strategy fsdp --trainer.shard_size 2 --trainer.accumulate_grad_batches 2
 must_equal many hybrid-fsdp 1e-5
 
+# To the end of an epoch, where the last batch of the validation leaves ranks without one.
+train end 1 --trainer.accumulate_grad_batches 2 --trainer.max_steps 26
+train end-fsdp 2 --trainer.strategy fsdp --trainer.max_steps 26 --trainer.collective_timeout 5
+must_equal end end-fsdp 1e-5
+
 # Parameters that some batches do not use.
 train unused 1 --trainer.accumulate_grad_batches 6 --model.leave_out true
 for strategy in ddp zero1 zero2; do
