@@ -512,7 +512,7 @@ static light_status make_groups(fsdp *f)
     if (f->shards) return LIGHT_OK;
     if (size % shard_size)
         return light_fail(LIGHT_ERR_ARGUMENT,
-                          "trainer.shard_size %d: the %d processes cannot be divided into groups of so many",
+                          "trainer.shard_size %d: the number of processes, %d, must be a multiple of it",
                           shard_size, size);
     if (shard_size == size) {
         f->shards = all;

@@ -206,9 +206,9 @@ static light_status refuse_unused(const light_job *job)
     char *names = name_unused(job->flat);
     if (!names) return LIGHT_OK;
     light_fail(LIGHT_ERR_ARGUMENT,
-               "rank %d: this loss does not depend on %s; freeze what is not to be trained, or set "
+               "this loss does not depend on %s; freeze what is not to be trained, or set "
                "trainer.find_unused_parameters",
-               job->base.rank, names);
+               names);
     light_free(names);
     return LIGHT_ERR_ARGUMENT;
 }

@@ -358,6 +358,8 @@ static int exit_code(cli *c, light_trainer *t, light_status status)
         return light_exit_code(status);
     }
     if (status == LIGHT_ERR_PEER) return light_exit_code(status); /* it has been told */
+    /* All ranks stop at the same step; the first one says it. */
+    if (status == LIGHT_ERR_INTERRUPTED && light_trainer_global_rank(t) > 0) return light_exit_code(status);
     complain(c);
     if (status == LIGHT_ERR_FORMAT && light_trainer_ckpt_path(t)[0] && exists_in(folder, "config.yaml"))
         light_message(LIGHT_MESSAGE_INFO, "the options of that checkpoint's run: --config %s/config.yaml",

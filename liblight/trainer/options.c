@@ -12,9 +12,9 @@
 #define T light_trainer_options
 const light_option light_trainer_option_table[] = {
     LIGHT_OPTION(T, accelerator, "auto", "device to run on: auto, cpu or cuda"),
-    LIGHT_OPTION(T, devices, "auto", "devices of each host, a process for each: auto or a number"),
+    LIGHT_OPTION(T, devices, "auto", "processes on each host, with a device each: auto or a number"),
     LIGHT_OPTION(T, strategy, "auto",
-                 "how processes share the work: auto, single, ddp, fsdp, zero1, zero2 or zero3"),
+                 "how processes share the work: auto, single, ddp, zero1, zero2, zero3 or fsdp"),
     LIGHT_OPTION_CHOICE(T, precision, "32-true", "32-true|64-true|bf16-mixed|16-mixed|bf16-true|16-true",
                         "dtype of all that is computed (true), or of products alone (mixed)"),
     LIGHT_OPTION_RANGE(T, max_epochs, 1000, -1, INFINITY,
@@ -35,7 +35,8 @@ const light_option light_trainer_option_table[] = {
                        "validate in every nth epoch; -1: val_check_interval counts batches across epochs"),
     LIGHT_OPTION_RANGE(T, num_sanity_val_steps, 2, -1, INFINITY,
                        "validation batches before training; -1: all"),
-    LIGHT_OPTION_RANGE(T, accumulate_grad_batches, 1, 1, INFINITY, "batches to one optimizer step"),
+    LIGHT_OPTION_RANGE(T, accumulate_grad_batches, 1, 1, INFINITY,
+                       "batches of each process to one optimizer step"),
     LIGHT_OPTION_RANGE(T, gradient_clip_val, 0.0, 0, INFINITY,
                        "limit of the gradients' norm or values; 0: none"),
     LIGHT_OPTION_CHOICE(T, gradient_clip_algorithm, "norm", "norm|value", "what gradient_clip_val limits"),
@@ -54,10 +55,10 @@ const light_option light_trainer_option_table[] = {
     LIGHT_OPTION_RANGE(T, seed, 1, 0, 9e15, "seed of initial values, shuffling and dropout"),
     LIGHT_OPTION_CHOICE(T, logger, "csv", "csv|none", "where metrics go"),
     LIGHT_OPTION(T, barebones, false, "turn off everything that costs time: to measure the trainer itself"),
-    LIGHT_OPTION_RANGE(T, num_nodes, 1, 1, 1e6, "hosts of the job"),
+    LIGHT_OPTION_RANGE(T, num_nodes, 1, 1, 1e6, "hosts of the job, on which srun or mpirun has started it"),
     LIGHT_OPTION_CHOICE(
         T, deterministic, "false", "false|true|warn|elastic",
-        "elastic: the same bits for any number of processes; accumulate_grad_batches counts those of all"),
+        "elastic: the same bits for any number of processes; accumulate_grad_batches then counts those of all"),
     LIGHT_OPTION(T, sync_batchnorm, false, "BatchNorm uses the batches of all processes"),
     LIGHT_OPTION(T, use_distributed_sampler, LIGHT_ON,
                  "processes share the batches of each loader; false: each has all of its own"),
@@ -65,13 +66,14 @@ const light_option light_trainer_option_table[] = {
     LIGHT_OPTION(T, find_unused_parameters, false,
                  "batches may leave parameters out, other ones on each process"),
     LIGHT_OPTION_RANGE(T, shard_unit_mb, 16.0, 0.0001, 1e6,
-                       "MiB of parameters that fsdp and zero1 to zero3 gather in one go"),
+                       "MiB of parameters that zero1 to zero3 and fsdp gather in one go"),
     LIGHT_OPTION_RANGE(T, shard_size, 0, 0, 1e6,
-                       "processes that share one copy of the model; 0: all of them"),
+                       "processes that share one copy of the model (zero1 to zero3, fsdp); 0: all of them"),
     LIGHT_OPTION_RANGE(T, collective_timeout, 60.0, 0.1, 86400,
                        "seconds that a process may keep the others of a job waiting before all are ended"),
-    LIGHT_OPTION_RANGE(T, max_restarts, 0, 0, 1000,
-                       "restarts of a job whose processes died or hung, from its last checkpoint"),
+    LIGHT_OPTION_RANGE(
+        T, max_restarts, 0, 0, 1000,
+        "restarts, from the last checkpoint, of a job that has started itself and whose processes died or hung"),
     LIGHT_OPTIONS_END,
 };
 #undef T

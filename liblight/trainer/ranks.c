@@ -38,8 +38,8 @@ light_status light_strategy_find(const light_trainer_options *o, const light_str
     if (!strcmp(name, "single")) {
         if (several)
             return light_fail(LIGHT_ERR_ARGUMENT,
-                              "trainer.strategy single is for one process on one device: with %d processes, "
-                              "trainer.devices %s and trainer.num_nodes %lld leave it out",
+                              "trainer.strategy single is for one process: leave it out where there are "
+                              "several (%d have been started; trainer.devices %s, trainer.num_nodes %lld)",
                               world->size, o->devices, (long long)o->num_nodes);
         if (elastic)
             return light_fail(
