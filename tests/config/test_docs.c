@@ -119,6 +119,7 @@ static void test_flags_in_pages_exist(void **state)
 {
     (void)state;
     assert_flags_exist("docs/configuration.md");
+    assert_flags_exist("docs/distributed.md");
     assert_flags_exist("README.md");
 }
 
