@@ -6,7 +6,7 @@
 #ifndef LIGHT_CHECKPOINT_FOLDER_H
 #define LIGHT_CHECKPOINT_FOLDER_H
 
-#include "checkpoint/checkpoint.h"
+#include <light/status.h>
 
 #define LIGHT_RUN_BYTES 17
 
