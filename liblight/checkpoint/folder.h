@@ -8,6 +8,8 @@
 
 #include <light/status.h>
 
+#include <stdbool.h>
+
 #define LIGHT_RUN_BYTES 17
 
 /* 16 random hexadecimal digits. */
