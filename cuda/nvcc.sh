@@ -15,6 +15,7 @@ awk '
     function ceiling(name, arch) {
         registers = 128; spill = 0; shared = 49152
         if (name ~ /queries_kernel|keys_kernel|forward_kernel|backward_kernel|mask_kernel|delta_kernel/) registers = 255
+        if (name ~ /exact_value_kernel|exact_carry_kernel/) registers = 255 # of one thread
         if (name ~ /row_(forward|backward)_kernel|channel/) registers = arch == "sm_100" ? 255 : 168
     }
     / Compiling entry function / { name = $0; sub(/.*function ./, "", name); sub(/. for .*/, "", name)

@@ -18,13 +18,18 @@ typedef struct sentence {
     int code;
 } sentence;
 
+static void pass(double seconds)
+{
+    struct timespec left = {.tv_sec = (time_t)seconds,
+                            .tv_nsec = (long)(1e9 * (seconds - (double)(time_t)seconds))};
+    while (nanosleep(&left, &left) != 0) continue;
+}
+
 static void *execute(void *argument)
 {
     sentence s = *(sentence *)argument;
-    struct timespec left = {.tv_sec = (time_t)s.seconds,
-                            .tv_nsec = (long)(1e9 * (s.seconds - (double)(time_t)s.seconds))};
     light_free(argument);
-    while (nanosleep(&left, &left) != 0) continue;
+    pass(s.seconds);
     _exit(s.code);
     return NULL;
 }
@@ -38,14 +43,25 @@ void light_control_exit_in(double seconds, int code)
     pthread_detach(thread);
 }
 
+/* Connected, and not ended by the other side since. */
+static bool is_alive(int socket)
+{
+    struct pollfd look = {.fd = socket, .events = POLLOUT | POLLRDHUP};
+    return socket >= 0 && poll(&look, 1, 0) == 1 && look.revents == POLLOUT;
+}
+
+/* Asks all lower ones whether they live, and again a little later: several may be dying at the same time. */
 bool light_control_is_heir(const light_control *c)
 {
     int lower = c->rank - 1;
+    bool heir = true;
     if (lower <= 0) return true;
     int sockets[lower];
     for (int i = 0; i < lower; i++) sockets[i] = light_wire_connect(&c->peers[i + 1].address);
-    bool heir = light_wire_any_connected(sockets, lower, HEIR_SECONDS) < 0;
-    for (int i = 0; i < lower; i++)
+    pass(HEIR_SECONDS);
+    for (int i = 0; i < lower; i++) {
+        heir = heir && !is_alive(sockets[i]);
         if (sockets[i] >= 0) close(sockets[i]);
+    }
     return heir;
 }

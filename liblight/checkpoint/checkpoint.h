@@ -77,9 +77,6 @@ typedef struct light_checkpoint_group {
     /* From rank 0 to all others. */
     light_status (*announce)(void *user, uint64_t number, const void *bytes, size_t n);
     light_status (*await)(void *user, uint64_t number, void **bytes, size_t *n);
-    /* On rank 0, right before a checkpoint gets its name: fails when that is not for this process any more, because the
-     * job was started anew while this one was thought dead, say. NULL: it always is. */
-    light_status (*may_publish)(void *user);
 } light_checkpoint_group;
 
 typedef struct light_checkpoint_request {

@@ -162,13 +162,11 @@ static light_status replace_in_two_steps(light_temporary_folder *folder, const c
     return status;
 }
 
-light_status light_temporary_folder_publish(light_temporary_folder *folder, const char *path,
-                                            const light_checkpoint_group *group)
+light_status light_temporary_folder_publish(light_temporary_folder *folder, const char *path)
 {
     struct stat about;
     LIGHT_TRY(light_folder_check_replaceable(path));
     LIGHT_TRY(light_file_sync(folder->path));
-    if (group && group->may_publish) LIGHT_TRY(group->may_publish(group->user));
     LIGHT_TRY(light_fence_check());
     if (lstat(path, &about) != 0 || is_empty(path)) {
         LIGHT_TRY(light_io_rename(folder->path, path));

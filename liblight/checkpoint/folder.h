@@ -6,7 +6,9 @@
 #ifndef LIGHT_CHECKPOINT_FOLDER_H
 #define LIGHT_CHECKPOINT_FOLDER_H
 
-#include "checkpoint/checkpoint.h"
+#include <light/status.h>
+
+#include <stdbool.h>
 
 #define LIGHT_RUN_BYTES 17
 
@@ -27,9 +29,8 @@ void light_temporary_folder_free(light_temporary_folder *folder);
 light_status light_folder_check_replaceable(const char *path);
 
 /* Gives the finished temporary folder its name, in one go where the file system can, and flushes that to disk. What
- * stood there is removed. On failure both are as before. The group, if there is one, may forbid it. */
-light_status light_temporary_folder_publish(light_temporary_folder *folder, const char *path,
-                                            const light_checkpoint_group *group);
+ * stood there is removed. On failure both are as before. The fence (fence.h) may forbid it. */
+light_status light_temporary_folder_publish(light_temporary_folder *folder, const char *path);
 
 /* Is there a manifest? */
 bool light_folder_is_checkpoint(const char *path);

@@ -276,7 +276,7 @@ static light_status publish(lead *l)
     for (size_t i = 0; i < manifest->tensor_count; i++)
         LIGHT_TRY(light_manifest_check_chunks("checkpoint", &manifest->tensors[i]));
     light_status status = light_write_manifest(l->folder.path, manifest);
-    if (status == LIGHT_OK) status = light_temporary_folder_publish(&l->folder, s->path, s->group);
+    if (status == LIGHT_OK) status = light_temporary_folder_publish(&l->folder, s->path);
     return status == LIGHT_OK ? LIGHT_OK : light_fail_in(status, "rank 0");
 }
 

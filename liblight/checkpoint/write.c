@@ -172,15 +172,14 @@ light_status light_write_manifest(const char *folder, const light_manifest *mani
 }
 
 light_status light_write_checkpoint(const char *path, const char *run, light_manifest *manifest,
-                                    light_file_plan *plans, const light_checkpoint_group *group,
-                                    uint64_t *bytes)
+                                    light_file_plan *plans, uint64_t *bytes)
 {
     light_temporary_folder folder;
     LIGHT_TRY(light_folder_check_replaceable(path));
     LIGHT_TRY(light_temporary_folder_new(&folder, path, run));
     light_status status = light_write_files(folder.path, manifest, plans);
     if (status == LIGHT_OK) status = light_write_manifest(folder.path, manifest);
-    if (status == LIGHT_OK) status = light_temporary_folder_publish(&folder, path, group);
+    if (status == LIGHT_OK) status = light_temporary_folder_publish(&folder, path);
     light_temporary_folder_free(&folder);
     *bytes = 0;
     for (size_t i = 0; i < manifest->file_count; i++) *bytes += manifest->files[i].bytes;
@@ -233,7 +232,7 @@ static light_status link_file(const char *from_folder, const char *to_folder, co
 }
 
 light_status light_link_checkpoint(const char *from, const char *path, const char *run,
-                                   const light_manifest *manifest, const light_checkpoint_group *group)
+                                   const light_manifest *manifest)
 {
     light_temporary_folder folder;
     LIGHT_TRY(light_folder_check_replaceable(path));
@@ -242,7 +241,7 @@ light_status light_link_checkpoint(const char *from, const char *path, const cha
     for (size_t i = 0; i < manifest->file_count && status == LIGHT_OK; i++)
         status = link_file(from, folder.path, manifest->files[i].name, manifest->files[i].bytes);
     if (status == LIGHT_OK) status = light_write_manifest(folder.path, manifest);
-    if (status == LIGHT_OK) status = light_temporary_folder_publish(&folder, path, group);
+    if (status == LIGHT_OK) status = light_temporary_folder_publish(&folder, path);
     light_temporary_folder_free(&folder);
     return status;
 }

@@ -29,11 +29,10 @@ light_status light_write_manifest(const char *folder, const light_manifest *mani
 /* Both in a temporary folder, which is published as `path`. Nothing is left behind on failure. `bytes` is the size of all
  * files. */
 light_status light_write_checkpoint(const char *path, const char *run, light_manifest *manifest,
-                                    light_file_plan *plans, const light_checkpoint_group *group,
-                                    uint64_t *bytes);
+                                    light_file_plan *plans, uint64_t *bytes);
 
 /* The same files under another path: hard links, or copies where links are not possible. */
 light_status light_link_checkpoint(const char *from, const char *path, const char *run,
-                                   const light_manifest *manifest, const light_checkpoint_group *group);
+                                   const light_manifest *manifest);
 
 #endif

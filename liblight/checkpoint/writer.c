@@ -66,8 +66,7 @@ static light_status link_others(const light_checkpoint_writer *writer)
 {
     for (char **path = writer->also; path && *path; path++) {
         if (strcmp(*path, writer->path) == 0) continue;
-        light_status status =
-            light_link_checkpoint(writer->path, *path, writer->run, &writer->job.manifest, &writer->group);
+        light_status status = light_link_checkpoint(writer->path, *path, writer->run, &writer->job.manifest);
         if (status != LIGHT_OK) return light_fail_in(status, "%s is saved, %s is not", writer->path, *path);
     }
     return LIGHT_OK;
@@ -119,8 +118,7 @@ static light_status save_together(light_checkpoint_writer *writer)
 static light_status save_alone(light_checkpoint_writer *writer)
 {
     light_save_job *job = &writer->job;
-    LIGHT_TRY(light_write_checkpoint(writer->path, writer->run, &job->manifest, job->plans, &writer->group,
-                                     &writer->bytes));
+    LIGHT_TRY(light_write_checkpoint(writer->path, writer->run, &job->manifest, job->plans, &writer->bytes));
     return change_names(writer);
 }
 

@@ -56,6 +56,7 @@ light_status light_make_eval_loader(light_trainer *t, light_stage stage)
     for (light_loader *l = t->eval_loader; l; l = light_loader_following(l)) {
         light_loader_set_seed(l, (uint64_t)t->options.seed);
         LIGHT_TRY(light_share_loader(t, l, 1));
+        LIGHT_TRY(light_check_stream(t, l));
         if (light_loader_num_batches(l) == 0)
             return light_fail(LIGHT_ERR_ARGUMENT, "%s: the dataset (%s) gives no batch",
                               hooks_of[stage].loader, light_loader_dataset_name(l));

@@ -94,6 +94,17 @@ light_status light_begin_turn(light_trainer *t, const light_turn *turn, bool tra
                                             all);
 }
 
+light_status light_check_stream(const light_trainer *t, const light_loader *loader)
+{
+    bool needs_company = t->strategy && t->strategy->size > 1 && t->strategy->vtable->begin_batch;
+    if (!needs_company || light_loader_num_batches(loader) >= 0) return LIGHT_OK;
+    return light_fail(
+        LIGHT_ERR_UNSUPPORTED,
+        "strategy %s needs datasets whose length is known, so that ranks go through them together; %s is "
+        "a stream: use zero2, zero1 or ddp",
+        t->strategy->vtable->name, light_loader_dataset_name(loader));
+}
+
 light_status light_end_turn(light_trainer *t)
 {
     if (!t->strategy || !t->strategy->vtable->end_batch) return LIGHT_OK;

@@ -152,10 +152,7 @@ static light_status check_shares(const light_trainer *t)
 {
     const char *dataset = light_loader_dataset_name(t->train_loader);
     if (!t->streams || !t->strategy) return LIGHT_OK;
-    if (t->strategy->vtable->begin_batch && t->strategy->size > 1)
-        return light_fail(LIGHT_ERR_UNSUPPORTED,
-                          "strategy %s needs a dataset whose length is known; %s is a stream",
-                          t->strategy->vtable->name, dataset);
+    LIGHT_TRY(light_check_stream(t, t->train_loader));
     if (!strcmp(t->options.deterministic, "elastic"))
         return light_fail(
             LIGHT_ERR_UNSUPPORTED,

@@ -323,6 +323,8 @@ light_window light_window_of(const light_trainer *t, bool last);
 /* ranks.c. Around a turn of training or of evaluation: see light_strategy_vtable.begin_batch. */
 light_status light_begin_turn(light_trainer *t, const light_turn *turn, bool training);
 light_status light_end_turn(light_trainer *t);
+/* Refuses streams to strategies whose ranks need each other in every turn. */
+light_status light_check_stream(const light_trainer *t, const light_loader *loader);
 bool light_window_ends(const light_trainer *t);
 /* Counts a step of automatic optimization whose work the device has been asked for by a graph. */
 light_status light_count_recorded_step(light_trainer *t);

@@ -136,17 +136,6 @@ static void occupied(rank_run *runs)
     runs[0].request.path = at("bad/last/common.h5");
 }
 
-static light_status not_any_more(void *user)
-{
-    (void)user;
-    return light_fail(LIGHT_ERR_STATE, "attempt 3 of this job has begun");
-}
-
-static void fenced(rank_run *runs)
-{
-    runs[0].group->base.may_publish = not_any_more;
-}
-
 static void saves_that_do_not_fit(void **unused)
 {
     (void)unused;
@@ -154,7 +143,6 @@ static void saves_that_do_not_fit(void **unused)
     expect_failure(3, LIGHT_ERR_FORMAT, "parts of tensor 'model/weight' are there twice", overlapping);
     expect_failure(4, LIGHT_ERR_FORMAT, "parts of tensor 'model/weight' are missing", missing);
     expect_failure(2, LIGHT_ERR_ARGUMENT, "rank 0: ", occupied);
-    expect_failure(3, LIGHT_ERR_STATE, "attempt 3 of this job has begun", fenced);
 }
 
 /* A rank whose request is wrong already, which is no reason for the others to wait for ever. */
@@ -220,23 +208,6 @@ static void bad_request_of_one_rank(void **unused)
     light_tensor_free(t);
 }
 
-/* The check before the name is made for one process as well. */
-static void fenced_alone(void **unused)
-{
-    (void)unused;
-    light_checkpoint_writer *writer;
-    light_checkpoint_group group = {.size = 1, .may_publish = not_any_more};
-    assert_ok(light_checkpoint_writer_new(&writer));
-    assert_ok(small_save_now(at("alone/last"), 1));
-    assert_int_equal(
-        light_checkpoint_save(writer, &(light_checkpoint_request){.path = at("alone/last"), .group = &group}),
-        LIGHT_ERR_STATE);
-    assert_message("attempt 3");
-    assert_int_equal(small_mark(at("alone/last")), 1);
-    assert_int_equal(count_entries(at("alone")), 1);
-    light_checkpoint_writer_free(writer);
-}
-
 /* ---- ranks that are cut off ------------------------------------------------------------ */
 
 /* The nth call of the group fails on one rank, for every n: nobody hangs, and what rank 0 says is so. */
@@ -277,10 +248,9 @@ static void every_group_call_fails(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_number_loads_any),    cmocka_unit_test(names_are_for_rank_0),
-        cmocka_unit_test(h5dump_reads_each_part),  cmocka_unit_test(saves_that_do_not_fit),
-        cmocka_unit_test(bad_request_of_one_rank), cmocka_unit_test(fenced_alone),
-        cmocka_unit_test(every_group_call_fails),
+        cmocka_unit_test(any_number_loads_any),   cmocka_unit_test(names_are_for_rank_0),
+        cmocka_unit_test(h5dump_reads_each_part), cmocka_unit_test(saves_that_do_not_fit),
+        cmocka_unit_test(bad_request_of_one_rank), cmocka_unit_test(every_group_call_fails),
     };
     return cmocka_run_group_tests(tests, make_quick_folder, remove_folder);
 }

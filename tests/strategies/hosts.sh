@@ -25,6 +25,7 @@ cleanup() {
     rm -rf "$root"
 } 2>/dev/null
 trap cleanup EXIT
+trap 'exit 1' INT TERM HUP
 
 # Two hosts at one bridge, where mpirun is.
 ip netns add ${id}b

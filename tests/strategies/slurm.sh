@@ -16,6 +16,7 @@ cleanup() {
     rm -rf "$root"
 } 2>/dev/null
 trap cleanup EXIT
+trap 'exit 1' INT TERM HUP
 chmod 755 "$root"
 mkdir "$root/state" "$root/spool" "$root/run"
 
