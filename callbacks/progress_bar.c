@@ -119,6 +119,14 @@ static void on_start(light_callback *self, light_trainer *t)
     begin_stage(p);
 }
 
+/* A run that goes on in the middle of an epoch counts from here. */
+static void on_fit_start(light_callback *self, light_trainer *t)
+{
+    progress_bar *p = (progress_bar *)self;
+    on_start(self, t);
+    p->epoch_began_at = p->stage_began_at;
+}
+
 static void on_epoch_start(light_callback *self, light_trainer *t)
 {
     progress_bar *p = (progress_bar *)self;
@@ -172,7 +180,7 @@ const light_callback_vtable light_progress_bar_vtable = {
     LIGHT_CALLBACK(progress_bar),
     .options = options,
     .watches_metrics = true, /* so that it shows what the module logs at the epoch's end */
-    .on_fit_start = on_start,
+    .on_fit_start = on_fit_start,
     .on_validation_start = on_start,
     .on_test_start = on_start,
     .on_predict_start = on_start,

@@ -176,6 +176,11 @@ static light_status attach(light_strategy *self, light_module *module, light_ste
     ddp *d = (ddp *)self;
     (void)s;
     detach(self);
+    if (d->job.options->shard_size)
+        return light_fail(
+            LIGHT_ERR_ARGUMENT,
+            "trainer.shard_size %lld: strategy ddp shards nothing; choose fsdp, zero1, zero2 or zero3",
+            (long long)d->job.options->shard_size);
     LIGHT_TRY(light_job_attach(&d->job, module));
     LIGHT_TRY(make_buckets(d));
     return make_keepers(d);
@@ -240,11 +245,6 @@ static light_status after_step(light_strategy *self, light_step *s)
 
 static light_status open_ddp(const light_trainer_options *options, light_device *device, light_strategy **out)
 {
-    if (options->shard_size)
-        return light_fail(
-            LIGHT_ERR_ARGUMENT,
-            "trainer.shard_size %lld: strategy ddp shards nothing; choose fsdp, zero1, zero2 or zero3",
-            (long long)options->shard_size);
     return light_job_open(&light_ddp_vtable, sizeof(ddp), options, device, out);
 }
 
