@@ -27,7 +27,7 @@ train() {
 # first steps divide by small numbers, make at most some hundred of that.
 largest() {
     "$tool" diff "runs/$1/version_0/checkpoints/last" "runs/$2/version_0/checkpoints/last" >diff.log 2>&1 || :
-    grep -q 'tensors are equal' diff.log || { echo "FAILED: $2 cannot be compared:"; tail -n 3 diff.log; exit 1; }
+    grep -q 'tensors are equal' diff.log || { echo "FAILED: $2 cannot be compared:"; tail -n 3 diff.log; exit 1; } >&2
     awk '/^model\// && /differ, by/ { if ($(NF - 2) + 0 > most) most = $(NF - 2) + 0 } END { print most + 0 }' diff.log
 }
 
