@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# elastic.sh PROGRAM LIGHT-CHECKPOINT [STEPS [SIZES [TRIALS [FLAGS]]]]: with trainer.deterministic elastic the weights and the
-# optimizer's state are the same to the bit for any strategy and number of processes, and after a kill and a resume with
-# others.
+# elastic.sh PROGRAM LIGHT-CHECKPOINT [STEPS [SIZES [TRIALS [FLAGS]]]]: with trainer.deterministic elastic the weights and
+# the optimizer's state are the same to the bit for any strategy and number of processes, and after a kill and a resume
+# with others.
 set -eu
 program=$1 tool=$2 steps=${3:-40} sizes=${4:-1 2 4} trials=${5:-2} more=${6:-}
 command -v mpirun >/dev/null || { echo 'skipped: mpirun was not found (Debian: openmpi-bin)'; exit 77; }

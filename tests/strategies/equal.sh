@@ -1,18 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# equal.sh PROGRAM LIGHT-CHECKPOINT: what several processes train is what one process trains, within rounding, for each
-# strategy, precision and way to spread batches. One process accumulates as many batches as all of them together.
+# equal.sh PROGRAM LIGHT-CHECKPOINT [STEPS [FLAGS]]: what several processes train is what one process trains, within
+# rounding, for each strategy, precision and way to spread batches. One process accumulates as many batches as all of them
+# together.
 set -eu
-program=$1 tool=$2
+program=$1 tool=$2 steps=${3:-20} more=${4:-}
 command -v mpirun >/dev/null || { echo 'skipped: mpirun was not found (Debian: openmpi-bin)'; exit 77; }
 folder=$(mktemp -d "$(test -w /dev/shm && echo /dev/shm || echo /tmp)/light-equal-XXXXXX")
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none
-flags="--trainer.max_steps 20 --trainer.gradient_clip_val 0.5 --trainer.shard_unit_mb 0.004
+flags="--trainer.max_steps $steps --trainer.gradient_clip_val 0.5 --trainer.shard_unit_mb 0.004
     --trainer.bucket_cap_mb 0.004 --trainer.enable_progress_bar false --trainer.enable_model_summary false
-    --trainer.enable_learning_curve false"
+    --trainer.enable_learning_curve false $more"
 ran=0
 
 # train NAME SIZE FLAGS...
@@ -73,4 +74,4 @@ done
 train seed 1 --trainer.accumulate_grad_batches 2 --trainer.seed 2
 most=$(largest plain seed)
 awk -v x="$most" 'BEGIN { exit !(x > 1e-2) }' || { echo "FAILED: another seed differs by $most only"; exit 1; }
-echo "$ran runs of 20 steps equal those of one process"
+echo "$ran runs of $steps steps equal those of one process"
