@@ -168,7 +168,7 @@ static light_status fetch(light_keeper *keeper, light_step *s)
 /* Values that nobody has read: their owners are about to change them. */
 static light_status finish_gathers(fsdp *f)
 {
-    for (int i = 0; i < f->n && f->level < 3; i++)
+    for (int i = 0; i < f->n; i++)
         if (f->units[i].gather) LIGHT_TRY(finish_gather(&f->units[i]));
     return LIGHT_OK;
 }
