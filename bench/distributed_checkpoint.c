@@ -22,7 +22,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { STEPS = 60, MAX_ROUNDS = 32 }; /* steps from one checkpoint to the next */
+enum { STEPS = 30, MAX_ROUNDS = 32 }; /* steps from one checkpoint to the next */
 
 static struct {
     bench_run run;
