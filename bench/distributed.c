@@ -34,11 +34,11 @@ typedef struct distributed_case {
 } distributed_case;
 
 static const distributed_case cases[] = {
-    {"ddp", "ddp", 1, 0, false},           {"zero1", "zero1", 1, 0, false},
-    {"zero2", "zero2", 1, 0, false},       {"zero3", "zero3", 1, 0, false},
-    {"ddp_a4", "ddp", 4, 0, false},        {"zero1_a4", "zero1", 4, 0, false},
-    {"zero2_a4", "zero2", 4, 0, false},    {"zero3_a4", "zero3", 4, 0, false},
-    {"ddp_late", "ddp", 1, 0, true},       {"ddp_one_bucket", "ddp", 1, 1e6, false},
+    {"ddp", "ddp", 1, 0, false},          {"zero1", "zero1", 1, 0, false},
+    {"zero2", "zero2", 1, 0, false},      {"zero3", "zero3", 1, 0, false},
+    {"ddp_a4", "ddp", 4, 0, false},       {"zero1_a4", "zero1", 4, 0, false},
+    {"zero2_a4", "zero2", 4, 0, false},   {"zero3_a4", "zero3", 4, 0, false},
+    {"ddp_late", "ddp", 1, 0, true},      {"ddp_one_bucket", "ddp", 1, 1e6, false},
     {"communication", NULL, 1, 0, false},
 };
 enum { CASES = sizeof cases / sizeof *cases };
@@ -106,10 +106,12 @@ static void note_model(const light_trainer *t)
 {
     state.parameters = 0;
     state.largest = 0;
-    for (light_parameter *p = light_next_parameter(t->module, NULL); p; p = light_next_parameter(t->module, p))
+    for (light_parameter *p = light_next_parameter(t->module, NULL); p;
+         p = light_next_parameter(t->module, p))
         state.parameters += p->tensor->numel;
     for (int i = 0; i < t->module->flat->n; i++)
-        if (t->module->flat->buffers[i].bytes > state.largest) state.largest = t->module->flat->buffers[i].bytes;
+        if (t->module->flat->buffers[i].bytes > state.largest)
+            state.largest = t->module->flat->buffers[i].bytes;
 }
 
 static void on_train_batch_end(light_callback *self, light_trainer *t, const light_batch *batch)
@@ -164,15 +166,15 @@ static light_status sum_buckets(light_communicator *c, float *gradients, int64_t
 {
     light_ticket ticket = 0;
     for (int64_t at = 0; at < count; at += bucket)
-        LIGHT_TRY(light_communicate_start(
-            c,
-            &(light_collective){.kind = LIGHT_ALL_REDUCE,
-                                .in = gradients + at,
-                                .out = gradients + at,
-                                .count = count - at < bucket ? count - at : bucket,
-                                .dtype = LIGHT_F32,
-                                .what = "gradients"},
-            &ticket));
+        LIGHT_TRY(
+            light_communicate_start(c,
+                                    &(light_collective){.kind = LIGHT_ALL_REDUCE,
+                                                        .in = gradients + at,
+                                                        .out = gradients + at,
+                                                        .count = count - at < bucket ? count - at : bucket,
+                                                        .dtype = LIGHT_F32,
+                                                        .what = "gradients"},
+                                    &ticket));
     return light_communicate_wait(c, ticket);
 }
 
@@ -224,9 +226,8 @@ static void report(void)
     if (kind->strategy)
         printf(", \"batches\": %d, \"sent\": %.1f, \"sent_formula\": %.1f, \"held\": %lld, "
                "\"held_formula\": %.1f, \"largest_unit\": %zu",
-               kind->batches, (double)state.sent / state.run->steps,
-               4 * parameters * elements_sent(kind, n), (long long)state.held,
-               parameters * bytes_held(kind, n), state.largest);
+               kind->batches, (double)state.sent / state.run->steps, 4 * parameters * elements_sent(kind, n),
+               (long long)state.held, parameters * bytes_held(kind, n), state.largest);
     printf("}\n");
     bench_report(kind->name, state.samples, state.run->steps, NULL);
 }

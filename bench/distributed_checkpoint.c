@@ -82,12 +82,13 @@ static light_status fit(light_module *model, bench_repeat *data)
 {
     bench_stack_data(data, 1, 1 << 20);
     const int rounds = bench.run.warmup + bench.run.steps;
-    light_trainer *trainer = light_trainer_new(
-            .accelerator = "cpu", .strategy = bench.run.name, .max_epochs = 1,
-            .max_steps = (int64_t)(rounds + 1) * STEPS, .shard_unit_mb = 2, .logger = "none",
-            .enable_checkpointing = LIGHT_OFF, .enable_progress_bar = LIGHT_OFF,
-            .enable_model_summary = LIGHT_OFF, .enable_learning_curve = LIGHT_OFF,
-            .default_root_dir = bench.run.dir, .callbacks = {light_callback_new(&asking_vtable)});
+    light_trainer *trainer =
+        light_trainer_new(.accelerator = "cpu", .strategy = bench.run.name, .max_epochs = 1,
+                          .max_steps = (int64_t)(rounds + 1) * STEPS, .shard_unit_mb = 2, .logger = "none",
+                          .enable_checkpointing = LIGHT_OFF, .enable_progress_bar = LIGHT_OFF,
+                          .enable_model_summary = LIGHT_OFF, .enable_learning_curve = LIGHT_OFF,
+                          .default_root_dir = bench.run.dir,
+                          .callbacks = {light_callback_new(&asking_vtable)});
     light_status status = trainer ? light_trainer_fit(trainer, model, &data->base) : LIGHT_ERR_MEMORY;
     light_trainer_free(trainer);
     if (status == LIGHT_OK && bench.written < rounds)
