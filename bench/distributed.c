@@ -6,9 +6,10 @@
  * bench/distributed.py runs the cases on 1, 2, 4 and 8 processes and prints the table. The model is common/models.h's
  * stack, trained through the Trainer with AdamW in f32, the same number of samples on every rank.
  *
- * sent   bytes that rank 0's communicator counts per optimizer step, once steps repeat
- * held   bytes of lasting device memory between two steps: values, gradients, optimizer state and what the strategy
- *        keeps beside them. The device's two calls for such memory are counted; the arena of activations is not.
+ * sent     bytes that rank 0's communicator counts per optimizer step, once steps repeat
+ * exposed  seconds from the end of backward until the gradients are those of all ranks
+ * held     bytes of lasting device memory between two steps: values, gradients, optimizer state and what the strategy
+ *          keeps beside them. The device's two calls for such memory are counted; the arena of activations is not.
  *
  * The case `communication` is ddp's sums without a training: the buckets of the gradients, one after the other. */
 #include "common/bench.h"
@@ -47,7 +48,9 @@ typedef struct run_state {
     bench_run *run;
     const distributed_case *kind;
     int rank, ranks;
-    double *samples, last;
+    double *samples, *exposed, last;
+    light_strategy_vtable watched; /* the strategy's, with a clock in it */
+    const light_strategy_vtable *real;
     int64_t steps; /* seen, from -warmup */
     uint64_t sent_before, sent;
     int64_t held, parameters;
@@ -102,6 +105,26 @@ static double bytes_held(const distributed_case *kind, double n)
 
 /* ---- watching the training ---------------------------------------------- */
 
+static light_status after_backward(light_strategy *self, light_step *s, const light_window *window,
+                                   bool backward)
+{
+    double begin = bench_now();
+    LIGHT_TRY(state.real->after_backward(self, s, window, backward));
+    /* The step that is being taken comes after those seen so far. */
+    if (window->last && state.steps >= 0 && state.steps < state.run->steps)
+        state.exposed[state.steps] = bench_now() - begin;
+    return LIGHT_OK;
+}
+
+static void on_train_start(light_callback *self, light_trainer *t)
+{
+    (void)self;
+    state.real = t->strategy->vtable;
+    state.watched = *state.real;
+    state.watched.after_backward = after_backward;
+    t->strategy->vtable = &state.watched;
+}
+
 static void note_model(const light_trainer *t)
 {
     state.parameters = 0;
@@ -135,6 +158,7 @@ static void on_train_batch_end(light_callback *self, light_trainer *t, const lig
 
 static const light_callback_vtable watching_vtable = {
     LIGHT_CALLBACK(light_callback),
+    .on_train_start = on_train_start,
     .on_train_batch_end = on_train_batch_end,
 };
 
@@ -216,7 +240,7 @@ static light_status training(void)
     return status;
 }
 
-/* The fields of bench_report's line come last, in a line of their own. */
+/* Sizes in a line of their own. */
 static void report(void)
 {
     const distributed_case *kind = state.kind;
@@ -230,6 +254,9 @@ static void report(void)
                (long long)state.held, parameters * bytes_held(kind, n), state.largest);
     printf("}\n");
     bench_report(kind->name, state.samples, state.run->steps, NULL);
+    char name[64];
+    snprintf(name, sizeof name, "%s_exposed", kind->name);
+    if (kind->strategy) bench_report(name, state.exposed, state.run->steps, NULL);
 }
 
 int main(int argc, char **argv)
@@ -242,7 +269,8 @@ int main(int argc, char **argv)
     state.kind = cases;
     while (strcmp(state.kind->name, run.name)) state.kind++;
     state.steps = -run.warmup;
-    state.samples = calloc((size_t)run.steps, sizeof *state.samples);
+    state.samples = calloc((size_t)run.steps * 2, sizeof *state.samples);
+    state.exposed = state.samples + run.steps;
     count_memory();
     light_status status = !state.samples         ? light_fail(LIGHT_ERR_MEMORY, "no memory for the samples")
                           : state.kind->strategy ? training()

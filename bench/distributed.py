@@ -58,10 +58,6 @@ def sizes_row(case, lines):
             "held_beside_in_units": beside / counts["largest_unit"] if case[:3] != "ddp" else 0.0}
 
 
-def middle(lines, case):
-    return lines[case]["median"] if case in lines else None
-
-
 def time_record(lines, case):
     line = lines.get(case)
     return line and {key: line[key] for key in ("median", "min", "max", "samples")}
@@ -84,8 +80,8 @@ def measure_sizes(jobs, options):
 def merged(rounds, case):
     """One record of several runs of a case."""
     samples = [s for lines in rounds if case in lines for s in lines[case]["samples"]]
-    return samples and {"median": statistics.median(samples), "min": min(samples), "max": max(samples),
-                        "samples": samples}
+    return {"median": statistics.median(samples), "min": min(samples), "max": max(samples),
+            "samples": samples} if samples else None
 
 
 def measure_steps(jobs, options):
@@ -94,24 +90,23 @@ def measure_steps(jobs, options):
     cases += [("ddp_late", 2), ("ddp_one_bucket", 2), ("communication", 2)]
     rounds = [{key: jobs.start("distributed", *key, options.steps) for key in cases} for _ in range(options.rounds)]
     times = {key: merged([found[key] for found in rounds], key[0]) for key in cases}
-    return [{"case": case, "ranks": ranks, **times[case, ranks]} for case, ranks in cases if times[case, ranks]]
-
-
-def find(times, case, ranks):
-    return next((row for row in times if row["case"] == case and row["ranks"] == ranks), None)
+    return [{"case": case, "ranks": ranks, **times[case, ranks],
+             "exposed": merged([found[case, ranks] for found in rounds], case + "_exposed")}
+            for case, ranks in cases if times[case, ranks]]
 
 
 def conclusions(times, field):
     """Weak scaling, and what hides behind backward, from medians or from the fastest steps."""
-    def at(case, ranks):
-        row = find(times, case, ranks)
+    found = {(row["case"], row["ranks"]): row for row in times}
+
+    def at(case, ranks, figure=None):
+        row = found.get((case, ranks))
+        row = row and figure and row.get(figure) if figure else row
         return row[field] if row else None
-    found = {f"weak_scaling_{name}": ratio(at(name, 1), at(name, 2)) for name in STRATEGIES}
-    overlapped, sums = at("ddp", 2), at("communication", 2)
-    for name in ("ddp_late", "ddp_one_bucket"):
-        late = at(name, 2)
-        found[f"hidden_against_{name}"] = (late - overlapped) / sums if late and overlapped and sums else None
-    return found
+    result = {f"weak_scaling_{name}": ratio(at(name, 1), at(name, 2)) for name in STRATEGIES}
+    left = ratio(at("ddp", 2, "exposed"), at("ddp_late", 2, "exposed"))
+    result["hidden_behind_backward"] = None if left is None else 1 - left
+    return result
 
 
 def measure_checkpoints(jobs, options):
@@ -151,9 +146,10 @@ def print_tables(result):
                       show(row["sent_ratio"]), show(row["held_per_parameter"]), show(row["held_formula"] / n),
                       show(row["held_ratio"]), show(row["held_beside_in_units"], "{:.2f}")])
     print_columns(lines)
-    lines = [["case", "ranks", "median ms", "fastest ms", "samples"]]
+    lines = [["case", "ranks", "median ms", "fastest ms", "exposed ms", "fastest ms", "samples"]]
     for row in result["times"]:
-        lines.append([row["case"], str(row["ranks"]), f"{1e3 * row['median']:.1f}", f"{1e3 * row['min']:.1f}",
+        exposed = [f"{1e3 * row['exposed'][field]:.1f}" if row["exposed"] else "-" for field in ("median", "min")]
+        lines.append([row["case"], str(row["ranks"]), f"{1e3 * row['median']:.1f}", f"{1e3 * row['min']:.1f}", *exposed,
                       str(len(row["samples"]))])
     print_columns(lines)
     lines = [["", "of medians", "of fastest"]]
