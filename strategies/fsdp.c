@@ -168,12 +168,13 @@ static light_status fetch(light_keeper *keeper, light_step *s)
 /* Values that nobody has read: their owners are about to change them. */
 static light_status finish_gathers(fsdp *f)
 {
-    for (int i = 0; i < f->n && f->level < 3; i++)
+    for (int i = 0; i < f->n; i++)
         if (f->units[i].gather) LIGHT_TRY(finish_gather(&f->units[i]));
     return LIGHT_OK;
 }
 
-/* No value of an earlier batch stays, so that all ranks gather the same whatever came before. */
+/* No value of an earlier batch stays, nor of one that not all ranks have computed, so that all ranks gather the same
+ * whatever came before. */
 static light_status forget_values(fsdp *f)
 {
     if (f->level < 3) return LIGHT_OK;
@@ -582,8 +583,9 @@ static void detach(light_strategy *self)
 {
     fsdp *f = (fsdp *)self;
     f->led = f->walking = f->reducing = false;
-    /* A rank that followed in the last batch has gathers under way that the others have waited for. */
-    if (f->n && !f->shards->failed) (void)forget_values(f);
+    /* What was gathered ahead, or in a batch that this rank has followed, has come to a slot; all are to gather anew. */
+    if (f->n && !f->shards->failed && forget_values(f) != LIGHT_OK)
+        light_message(LIGHT_MESSAGE_WARNING, "%s: %s", self->vtable->name, light_error_message());
     for (int i = 0; i < f->n; i++)
         if (f->units[i].buffer && restore_unit(f, &f->units[i]) != LIGHT_OK)
             light_message(LIGHT_MESSAGE_WARNING, "%s: the model's values are lost: %s", self->vtable->name,
@@ -689,7 +691,7 @@ static light_status follow(fsdp *f, light_step *s)
     for (;;) {
         event led;
         LIGHT_TRY(light_broadcast_bytes(f->job.base.host, &led, sizeof led, 0, "order of units"));
-        if (led.kind == EVENT_END || led.unit < 0 || led.unit >= f->n) return LIGHT_OK;
+        if (led.kind == EVENT_END || led.unit < 0 || led.unit >= f->n) return forget_values(f);
         f->led = false; /* what follows has been agreed */
         light_status status = led.kind == EVENT_GATHER ? start_gather(f, &f->units[led.unit])
                                                        : reduce(f, s, &f->units[led.unit]);
@@ -725,7 +727,8 @@ static light_status end_batch(light_strategy *self, light_step *s)
     if (!f->led) return LIGHT_OK;
     light_status status = agree(f, EVENT_END, 0);
     f->led = false;
-    return status;
+    LIGHT_TRY(status);
+    return forget_values(f);
 }
 
 static void close_fsdp(light_strategy *self)

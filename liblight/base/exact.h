@@ -95,11 +95,9 @@ LIGHT_EXACT double light_exact_round(unsigned __int128 m, int exponent, bool mor
     return ldexp((double)kept, exponent + drop);
 }
 
-/* The sum, rounded to the nearest double, ties to even. */
-LIGHT_EXACT double light_exact_value(const int64_t *limbs)
+/* The sum, rounded to the nearest double, ties to even. The limbs are lost. */
+LIGHT_EXACT double light_exact_take(int64_t *sum)
 {
-    int64_t sum[LIGHT_EXACT_SIZE];
-    memcpy(sum, limbs, sizeof sum);
     bool up = sum[LIGHT_EXACT_INFINITY] > 0, down = sum[LIGHT_EXACT_MINUS_INFINITY] > 0;
     if (sum[LIGHT_EXACT_NAN] > 0 || (up && down)) return NAN;
     if (up || down) return up ? INFINITY : -INFINITY;
@@ -120,6 +118,13 @@ LIGHT_EXACT double light_exact_value(const int64_t *limbs)
     /* With three limbs there are 65 bits or more, so `more` is less than what is dropped. */
     double value = light_exact_round(m, 32 * low - 1074, more);
     return negative ? -value : value;
+}
+
+LIGHT_EXACT double light_exact_value(const int64_t *limbs)
+{
+    int64_t sum[LIGHT_EXACT_SIZE];
+    memcpy(sum, limbs, sizeof sum);
+    return light_exact_take(sum);
 }
 
 /* A sum that carries by itself. Starts as {0}. */

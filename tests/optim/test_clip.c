@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Gradient clipping by norm and by value, as the trainer does it and by hand. */
+/* Gradient clipping by norm and by value, as the trainer does it and by hand; exact sums of squares. */
+#include "autograd/step.h"
+#include "base/exact.h"
 #include "optim/clip.h"
 #include "optim/optimizer.h"
 
@@ -8,11 +10,13 @@
 #include <float.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "support/near.h"
+#include "support/tensors.h"
 
 #define N 1003
 
@@ -172,6 +176,71 @@ static void test_bad_limits(void **state)
     assert_int_equal(light_step_begin(s), LIGHT_OK);
 }
 
+/* ---- exactly -------------------------------------------------------------- */
+
+/* What the kernel says of the elements [0, n) taken in `parts` parts, cut between groups of 64 bytes. */
+static double exact_squares(light_tensor *t, int64_t parts)
+{
+    light_tensor *limbs = light_full(s, LIGHT_SHAPE(LIGHT_EXACT_SIZE), 3, LIGHT_I64);
+    light_tensor *out = light_zeros(s, LIGHT_SCALAR, LIGHT_F64);
+    int64_t n = t->numel, group = 64 / (int64_t)light_dtype_size(light_dtype_of(t));
+    double value;
+    for (int64_t p = 0; p < parts; p++) {
+        int64_t from = n * p / parts / group * group,
+                to = p == parts - 1 ? n : n * (p + 1) / parts / group * group;
+        light_tensor part = *t;
+        part.data += from * (int64_t)light_dtype_size(light_dtype_of(t));
+        light_tensor_set_shape(&part, LIGHT_SHAPE(to - from));
+        assert_light_ok(LIGHT_RUN(s, EXACT_SQUARES, .in = {&part}, .out = {limbs}, .accumulate = p > 0));
+    }
+    assert_light_ok(LIGHT_RUN(s, EXACT_VALUE, .in = {limbs}, .out = {out}));
+    assert_light_ok(light_tensor_read(out, LIGHT_F64, &value, sizeof value));
+    return value;
+}
+
+/* The same by the book: squares in f64, groups of 64 bytes as trees of halves, those without rounding. */
+static double squares_by_the_book(const double *x, int64_t n, int64_t group)
+{
+    light_exact_sum sum = {0};
+    for (int64_t at = 0; at < n; at += group) {
+        double square[32] = {0};
+        for (int64_t i = 0; i < group && at + i < n; i++) square[i] = x[at + i] * x[at + i];
+        for (int64_t half = group / 2; half > 0; half /= 2)
+            for (int64_t i = 0; i < half; i++) square[i] += square[i + half];
+        light_exact_sum_add(&sum, square[0]);
+    }
+    return light_exact_value(sum.limbs);
+}
+
+/* Several blocks; numbers of very different sizes, as far as the dtype goes. */
+static void test_exact_squares_on_any_device(void **state)
+{
+    static const light_dtype dtypes[] = {LIGHT_F64, LIGHT_F32, LIGHT_BF16, LIGHT_F16};
+    enum { MANY = 20011 };
+    double *x = new_doubles(MANY);
+    (void)state;
+    for (int i = 0; i < MANY; i++) x[i] = sin(i) * exp2(i % 29 - 14);
+    for (size_t d = 0; d < 4; d++) {
+        light_tensor *t = from_doubles(s, LIGHT_SHAPE(MANY), dtypes[d], x);
+        double *rounded = all_doubles(t);
+        double want = squares_by_the_book(rounded, MANY, 64 / (int64_t)light_dtype_size(dtypes[d]));
+        assert_true(want > 0);
+        for (int64_t parts = 1; parts <= 4; parts++) assert_true(exact_squares(t, parts) == want);
+        free(rounded);
+    }
+    free(x);
+}
+
+static void test_exact_squares_of_what_is_not_finite(void **state)
+{
+    double x[40] = {1, 2, 3};
+    (void)state;
+    x[37] = INFINITY;
+    assert_true(exact_squares(from_doubles(s, LIGHT_SHAPE(40), LIGHT_F32, x), 2) == INFINITY);
+    x[3] = NAN;
+    assert_true(isnan(exact_squares(from_doubles(s, LIGHT_SHAPE(40), LIGHT_F32, x), 2)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +249,8 @@ int main(void)
         cmocka_unit_test(test_by_value),
         cmocka_unit_test(test_no_gradients_have_no_norm),
         cmocka_unit_test(test_bad_limits),
+        cmocka_unit_test(test_exact_squares_on_any_device),
+        cmocka_unit_test(test_exact_squares_of_what_is_not_finite),
     };
     return cmocka_run_group_tests_name("clip", tests, setup, teardown);
 }

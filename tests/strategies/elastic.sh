@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# elastic.sh PROGRAM LIGHT-CHECKPOINT [STEPS [SIZES [TRIALS]]]: with trainer.deterministic elastic the weights and the
-# optimizer's state are the same to the bit for any strategy and number of processes, and after a kill and a resume with
-# others.
+# elastic.sh PROGRAM LIGHT-CHECKPOINT [STEPS [SIZES [TRIALS [FLAGS]]]]: with trainer.deterministic elastic the weights and
+# the optimizer's state are the same to the bit for any strategy and number of processes, and after a kill and a resume
+# with others.
 set -eu
-program=$1 tool=$2 steps=${3:-40} sizes=${4:-1 2 4} trials=${5:-2}
+program=$1 tool=$2 steps=${3:-40} sizes=${4:-1 2 4} trials=${5:-2} more=${6:-}
 command -v mpirun >/dev/null || { echo 'skipped: mpirun was not found (Debian: openmpi-bin)'; exit 77; }
 folder=$(mktemp -d "$(test -w /dev/shm && echo /dev/shm || echo /tmp)/light-elastic-XXXXXX")
 trap 'rm -rf "$folder"' EXIT
@@ -13,7 +13,7 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_
 export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none
 flags="--trainer.max_steps $steps --trainer.deterministic elastic --trainer.accumulate_grad_batches 8
     --trainer.gradient_clip_val 0.5 --trainer.shard_unit_mb 0.008 --trainer.bucket_cap_mb 0.004
-    --trainer.enable_progress_bar false --trainer.enable_model_summary false --trainer.enable_learning_curve false"
+    --trainer.enable_progress_bar false --trainer.enable_model_summary false --trainer.enable_learning_curve false $more"
 ran=0
 
 # train NAME SIZE STRATEGY FLAGS...
