@@ -45,7 +45,7 @@ void light_graphs_free(light_trainer *t)
 static const char *what_forbids(const light_trainer *t)
 {
     const light_module_vtable *m = &t->module_hooks;
-    if (t->strategy) return "several processes";
+    if (t->strategy) return "trainer.strategy, whose messages no graph holds";
     if (m->manual_optimization) return "manual optimization";
     if (t->options.detect_anomaly) return "trainer.detect_anomaly";
     if (m->configure_gradient_clipping) return "the module's configure_gradient_clipping";

@@ -293,6 +293,11 @@ static void what_cannot_be_recorded_is_refused(void **state)
                                                  .default_root_dir = folder));
     assert_fails(lab_fit(&l), LIGHT_ERR_UNSUPPORTED, "trainer.cuda_graphs", "cpu has no graphs");
     lab_free(&l);
+    l = lab_new(&model_vtable,
+                light_trainer_new(.accelerator = "cuda", .strategy = "ddp", .cuda_graphs = true,
+                                  .max_epochs = 1, .default_root_dir = folder));
+    assert_fails(lab_fit(&l), LIGHT_ERR_UNSUPPORTED, "trainer.cuda_graphs", "trainer.strategy");
+    lab_free(&l);
 }
 
 /* ---- waiting ----------------------------------------------------------------------- */

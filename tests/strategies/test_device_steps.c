@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What several processes do in a step is work of the device's streams: the host waits for none of it. */
+/* Steps of several processes on a device: the host waits for nothing, but where batch norm goes over all of them. */
 #include "trainer/lab.h"
 
 #include "strategies/communicators.h"
+#include "tensor/tensor.h"
+
+#include <float.h>
 
 typedef struct model {
     light_module base;
@@ -35,7 +38,7 @@ static light_tensor *model_training_step(light_module *self, light_step *s, cons
 
 static light_status model_optimizers(light_module *self, light_optimizers *out)
 {
-    return light_optimizers_add(out, light_adamw(light_parameters(self), .lr = 0.02), NULL);
+    return light_optimizers_add(out, light_sgd(light_parameters(self), .lr = 0.05, .momentum = 0.9), NULL);
 }
 
 static const light_module_vtable model_vtable = {
@@ -46,9 +49,18 @@ static const light_module_vtable model_vtable = {
     .configure_optimizers = model_optimizers,
 };
 
-/* How often the host waits in one epoch. All processes of the launcher have the same folder. */
-static uint64_t waits_of(light_trainer_options options, int64_t batches)
+enum { MOST_NUMBERS = 512 };
+
+typedef struct outcome {
+    uint64_t waits;              /* of the host */
+    float numbers[MOST_NUMBERS]; /* parameters, mean and variance */
+} outcome;
+
+/* One epoch. All processes of the launcher have the same folder. */
+static outcome train(light_trainer_options options, int64_t batches)
 {
+    outcome o = {0};
+    float *to = o.numbers;
     options.max_epochs = 1;
     options.accumulate_grad_batches = 2;
     options.gradient_clip_val = 0.5;
@@ -64,23 +76,50 @@ static uint64_t waits_of(light_trainer_options options, int64_t batches)
     l.data->train_samples = 2 * batches;
     uint64_t before = light_default_device()->synchronizations;
     assert_ok(lab_fit(&l));
-    uint64_t waits = light_default_device()->synchronizations - before;
+    o.waits = light_default_device()->synchronizations - before;
+    for (light_parameter *p = light_next_parameter(l.module, NULL); p;
+         p = light_next_parameter(l.module, p)) {
+        if (p->tensor->dtype != LIGHT_F32) continue;
+        assert_in_range(to + p->tensor->numel - o.numbers, 1, MOST_NUMBERS);
+        assert_ok(light_tensor_read(p->tensor, LIGHT_F32, to, (size_t)p->tensor->numel * sizeof *to));
+        to += p->tensor->numel;
+    }
     lab_free(&l);
-    return waits;
+    return o;
+}
+
+static const char *const strategies[] = {"ddp", "zero1", "zero2", "zero3"};
+
+static void must_not_wait(light_trainer_options options)
+{
+    assert_int_equal(train(options, 24).waits, train(options, 8).waits);
 }
 
 /* An epoch costs waits, its end reads metrics: three times as many steps, no wait more. */
 static void no_step_waits_for_the_device(void **state)
 {
-    static const char *const strategies[] = {"ddp", "zero1", "zero2", "zero3"};
     (void)state;
     for (int i = 0; i < 4; i++) {
-        light_trainer_options plain = {.strategy = strategies[i]}, scaled = plain, elastic = plain;
-        scaled.precision = "16-mixed";
-        elastic.deterministic = "elastic";
-        assert_int_equal(waits_of(plain, 24), waits_of(plain, 8));
-        assert_int_equal(waits_of(scaled, 24), waits_of(scaled, 8));
-        assert_int_equal(waits_of(elastic, 24), waits_of(elastic, 8));
+        must_not_wait((light_trainer_options){.strategy = strategies[i]});
+        must_not_wait((light_trainer_options){.strategy = strategies[i], .precision = "16-mixed"});
+        must_not_wait((light_trainer_options){.strategy = strategies[i], .deterministic = "elastic"});
+    }
+}
+
+/* Sums of 32 terms, in 6 steps at most, one behind the other. */
+static void batch_norm_over_all_is_that_of_the_host(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        light_trainer_options options = {.strategy = strategies[i], .sync_batchnorm = true};
+        outcome here = train(options, 24);
+        options.accelerator = "cpu";
+        outcome there = train(options, 24);
+        for (int k = 0; k < MOST_NUMBERS; k++)
+            if (!(fabsf(here.numbers[k] - there.numbers[k]) <=
+                  6 * 32 * FLT_EPSILON * fmaxf(1, fabsf(there.numbers[k]))))
+                fail_msg("%s: number %d is %.9g, on the host %.9g", strategies[i], k, (double)here.numbers[k],
+                         (double)there.numbers[k]);
     }
 }
 
@@ -90,7 +129,7 @@ static int begin(void **state)
 {
     (void)state;
     light_message_set_level(LIGHT_MESSAGE_ERROR);
-    snprintf(folder, sizeof folder, "%s/light-waits-%d", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp",
+    snprintf(folder, sizeof folder, "%s/light-steps-%d", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp",
              (int)getppid());
     return light_mpi_communicator_new(&host) == LIGHT_OK ? 0 : -1;
 }
@@ -106,6 +145,9 @@ static int end(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(no_step_waits_for_the_device)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_step_waits_for_the_device),
+        cmocka_unit_test(batch_norm_over_all_is_that_of_the_host),
+    };
     return cmocka_run_group_tests(tests, begin, end);
 }
