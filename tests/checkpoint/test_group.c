@@ -248,8 +248,8 @@ static void every_group_call_fails(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_number_loads_any),   cmocka_unit_test(names_are_for_rank_0),
-        cmocka_unit_test(h5dump_reads_each_part), cmocka_unit_test(saves_that_do_not_fit),
+        cmocka_unit_test(any_number_loads_any),    cmocka_unit_test(names_are_for_rank_0),
+        cmocka_unit_test(h5dump_reads_each_part),  cmocka_unit_test(saves_that_do_not_fit),
         cmocka_unit_test(bad_request_of_one_rank), cmocka_unit_test(every_group_call_fails),
     };
     return cmocka_run_group_tests(tests, make_quick_folder, remove_folder);
