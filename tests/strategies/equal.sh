@@ -25,7 +25,9 @@ train() {
 }
 
 # The largest difference of a weight. f32 has 6e-8 of its value in the last place; 20 steps of 0.01 with AdamW, whose
-# first steps divide by small numbers, make at most some hundred of that.
+# first steps divide by small numbers, make at most some hundred of that. With products in 16 bits a sum that is rounded in
+# another order can turn an input to the next 16-bit number: 2^-8 (bf16) or 2^-11 (f16) of it, in a few of 20 steps of at
+# most 0.01 each.
 largest() {
     "$tool" diff "runs/$1/version_0/checkpoints/last" "runs/$2/version_0/checkpoints/last" >diff.log 2>&1 || :
     grep -q 'tensors are equal' diff.log || { echo "FAILED: $2 cannot be compared:"; tail -n 3 diff.log; exit 1; } >&2
@@ -77,7 +79,7 @@ for case in $cases; do
     case $case in
         plain) compare plain 2 1 1e-5 ;;
         odd) compare odd 3 2 1e-5 ;;
-        bf16) compare bf16 4 1 1e-5 --trainer.precision bf16-mixed ;;
+        bf16) compare bf16 4 1 2e-3 --trainer.precision bf16-mixed ;;
         f16) # without a limit of norms: scaled sums overflow elsewhere
             compare f16 2 1 2e-3 --trainer.precision 16-mixed --trainer.gradient_clip_val 0 ;;
         unused) compare_unused ;;
