@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Units of flat memory: who owns which part, and where values and gradients lie. */
+#include "strategies/fsdp.h"
+
+#include "base/memory.h"
+
+#include <light/message.h>
+
+#include <stdio.h>
+
+/* ---- making units ------------------------------------------------------------ */
+
+static int64_t clamp(int64_t x, int64_t low, int64_t high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* Which elements of its parameters belong to this rank. */
+static void divide(light_unit *u)
+{
+    const light_flat_buffer *b = u->buffer;
+    int64_t size = (int64_t)light_dtype_size(b->dtype), from = u->f->shards->rank * u->count;
+    for (int64_t i = 0; i < b->n; i++) {
+        light_parameter *p = b->entries[i].parameter;
+        int64_t at = (int64_t)b->entries[i].offset / size, numel = p->tensor->numel;
+        p->own_begin = clamp(from - at, 0, numel);
+        p->own_end = clamp(from + u->count - at, 0, numel);
+        if (!u->shard) continue;
+        u->shard[i] = (light_shard){
+            .values = u->values, .grads = u->grads, .offset = (size_t)((at + p->own_begin - from) * size)};
+        if (p->own_begin == p->own_end) u->shard[i].offset = 0;
+        p->shard = &u->shard[i];
+    }
+}
+
+static void point_values(light_unit *u, char *values, char *lowered)
+{
+    light_flat_buffer *b = u->buffer;
+    size_t size = light_dtype_size(b->dtype);
+    b->values->data = values;
+    if (b->lowered.storage) b->lowered.storage->data = lowered;
+    for (int64_t i = 0; i < b->n; i++) {
+        light_tensor *t = b->entries[i].parameter->tensor;
+        t->data = values + b->entries[i].offset;
+        if (t->lowered)
+            t->lowered->data = lowered + b->entries[i].offset / size * light_dtype_size(b->lowered.dtype);
+    }
+}
+
+/* Gives a storage's own memory back; what it points to from now on is lent. */
+static void let_memory_go(light_storage *storage)
+{
+    if (!storage || storage->borrowed) return;
+    storage->device->backend->release(storage->device, storage->data, storage->bytes ? storage->bytes : 1);
+    storage->data = NULL;
+    storage->borrowed = true;
+}
+
+static light_status take_own_values(light_unit *u)
+{
+    size_t bytes = (size_t)u->count * light_dtype_size(u->buffer->dtype);
+    char *from = light_fsdp_own_values(u);
+    LIGHT_TRY(light_storage_new(&u->values, bytes, u->buffer->values->device));
+    light_storage source = {
+        .data = from, .bytes = bytes, .device = u->buffer->values->device, .refs = 1, .block = -1};
+    light_tensor a = light_window_on(&source, u->buffer->dtype, 0, bytes),
+                 b = light_window_on(u->values, u->buffer->dtype, 0, bytes);
+    return light_device_copy(source.device, &b, &a);
+}
+
+static light_status make_unit(light_fsdp *f, int i)
+{
+    light_unit *u = &f->units[i];
+    light_flat_buffer *b = &f->job.flat->buffers[i];
+    size_t size = light_dtype_size(b->dtype);
+    *u = (light_unit){.base = {.here = true,
+                               .grads_here = true,
+                               .fetch = light_fsdp_fetch,
+                               .fetch_grads = light_fsdp_fetch_grads,
+                               .ready = light_fsdp_ready},
+                      .f = f,
+                      .buffer = b,
+                      .index = i,
+                      .count = (int64_t)(b->bytes / size) / f->shards->size};
+    snprintf(u->what[0], sizeof u->what[0], "values %d of %d", i + 1, f->n);
+    snprintf(u->what[1], sizeof u->what[1], "gradients %d of %d", i + 1, f->n);
+    if (f->level >= 2) {
+        u->shard = light_calloc((size_t)b->n, sizeof *u->shard);
+        if (!u->shard) return LIGHT_ERR_MEMORY;
+        LIGHT_TRY(light_storage_new(&u->grads, (size_t)u->count * size, b->values->device));
+    }
+    if (f->level == 3) LIGHT_TRY(take_own_values(u));
+    divide(u);
+    b->values->keeper = &u->base;
+    if (b->lowered.storage) b->lowered.storage->keeper = &u->base;
+    return LIGHT_OK;
+}
+
+static light_status make_slots(light_fsdp *f)
+{
+    size_t most = 0, most_lowered = 0;
+    for (int i = 0; i < f->n; i++) {
+        const light_flat_buffer *b = f->units[i].buffer;
+        if (b->bytes > most) most = b->bytes;
+        if (b->lowered.storage && b->lowered.storage->bytes > most_lowered)
+            most_lowered = b->lowered.storage->bytes;
+    }
+    for (int i = 0; i < LIGHT_FSDP_SLOTS && i < f->n; i++) {
+        LIGHT_TRY(light_storage_new(&f->slots[i], most, f->shards->device));
+        if (most_lowered) LIGHT_TRY(light_storage_new(&f->lowered_slots[i], most_lowered, f->shards->device));
+    }
+    for (int i = 0; i < f->n; i++) {
+        light_unit *u = &f->units[i];
+        let_memory_go(u->buffer->values);
+        let_memory_go(u->buffer->lowered.storage);
+        light_storage *lowered = f->lowered_slots[i % LIGHT_FSDP_SLOTS];
+        point_values(u, f->slots[i % LIGHT_FSDP_SLOTS]->data, lowered ? lowered->data : NULL);
+        u->base.here = false;
+    }
+    return LIGHT_OK;
+}
+
+/* Whole gradients lie in rooms, unless they stay for several batches (deterministic elastic). */
+static bool uses_rooms(const light_fsdp *f)
+{
+    return f->level >= 2 &&
+           !(f->job.base.ordered && f->job.options->accumulate_grad_batches > f->job.base.size);
+}
+
+light_status light_fsdp_make_units(light_fsdp *f)
+{
+    f->n = f->job.flat->n;
+    f->units = light_calloc((size_t)f->n + 1, sizeof *f->units);
+    if (!f->units) return LIGHT_ERR_MEMORY;
+    for (int i = 0; i < f->n; i++) LIGHT_TRY(make_unit(f, i));
+    f->each = uses_rooms(f);
+    for (int i = 0; i < f->n && f->each; i++) {
+        let_memory_go(f->units[i].buffer->grads);
+        f->units[i].base.grads_here = false;
+    }
+    return f->level == 3 ? make_slots(f) : LIGHT_OK;
+}
+
+light_status light_fsdp_make_groups(light_fsdp *f)
+{
+    light_communicator *all = f->job.base.tensors;
+    int rank = f->job.base.rank, size = f->job.base.size;
+    int shard_size = f->job.options->shard_size ? (int)f->job.options->shard_size : size;
+    if (f->shards) return LIGHT_OK;
+    if (size % shard_size)
+        return light_fail(LIGHT_ERR_ARGUMENT,
+                          "trainer.shard_size %d: the number of processes, %d, must be a multiple of it",
+                          shard_size, size);
+    if (shard_size == size) {
+        f->shards = all;
+        return LIGHT_OK;
+    }
+    LIGHT_TRY(all->vtable->split(all, rank / shard_size, rank, &f->shards));
+    return all->vtable->split(all, rank % shard_size, rank, &f->replicas);
+}
+
+/* ---- undoing them ----------------------------------------------------------- */
+
+/* Own memory again, with all values. */
+static light_status restore_unit(light_fsdp *f, light_unit *u)
+{
+    light_flat_buffer *b = u->buffer;
+    light_device *device = b->values->device;
+    light_status status = LIGHT_OK;
+    if (b->grads->borrowed) {
+        LIGHT_TRY(device->backend->allocate(device, b->bytes, &b->grads->data));
+        b->grads->borrowed = false;
+        light_fsdp_point_grads(u, b->grads);
+    }
+    if (f->level == 3) {
+        void *data;
+        LIGHT_TRY(device->backend->allocate(device, b->bytes, &data));
+        point_values(u, data, NULL);
+        b->values->borrowed = false;
+        f->in_slot[u->index % LIGHT_FSDP_SLOTS] = NULL;
+        if (!f->shards->failed) status = light_fsdp_gather(f, u);
+    }
+    return u->gather && status == LIGHT_OK ? light_fsdp_finish_gather(u) : status;
+}
+
+static void free_unit(light_unit *u)
+{
+    for (int64_t i = 0; u->buffer && i < u->buffer->n; i++) {
+        light_parameter *p = u->buffer->entries[i].parameter;
+        p->shard = NULL;
+        p->own_begin = 0;
+        p->own_end = p->tensor->numel;
+        light_grad_zero(p->tensor);
+    }
+    if (u->buffer) u->buffer->values->keeper = NULL;
+    light_storage_free(u->values);
+    light_storage_free(u->grads);
+    light_storage_free(u->arriving);
+    light_free(u->shard);
+}
+
+static void free_memory(light_fsdp *f)
+{
+    for (int i = 0; i < LIGHT_FSDP_SLOTS; i++) {
+        light_storage_free(f->slots[i]);
+        light_storage_free(f->lowered_slots[i]);
+        f->slots[i] = f->lowered_slots[i] = NULL;
+        f->in_slot[i] = NULL;
+    }
+    while (f->rooms) {
+        light_room *r = f->rooms;
+        f->rooms = r->next;
+        light_storage_free(r->storage);
+        light_free(r);
+    }
+}
+
+void light_fsdp_free_units(light_fsdp *f)
+{
+    for (int i = 0; i < f->n; i++)
+        if (f->units[i].buffer && restore_unit(f, &f->units[i]) != LIGHT_OK)
+            light_message(LIGHT_MESSAGE_WARNING, "%s: the model's values are lost: %s",
+                          f->job.base.vtable->name, light_error_message());
+    if (f->n && f->level == 3) light_flat_lower(f->job.flat, LIGHT_DTYPE_DEFAULT);
+    for (int i = 0; i < f->n; i++) free_unit(&f->units[i]);
+    light_free(f->units);
+    f->units = NULL;
+    f->n = 0;
+    free_memory(f);
+}
