@@ -176,6 +176,10 @@ static light_status attach(light_strategy *self, light_module *module, light_ste
     ddp *d = (ddp *)self;
     (void)s;
     detach(self);
+    if (d->job.options->cpu_offload)
+        return light_fail(LIGHT_ERR_ARGUMENT,
+                          "trainer.cpu_offload: strategy ddp shards nothing; choose fsdp, zero1, "
+                          "zero2 or zero3");
     if (d->job.options->shard_size)
         return light_fail(
             LIGHT_ERR_ARGUMENT,

@@ -44,13 +44,18 @@ static light_status attach(light_strategy *self, light_module *module, light_ste
         return light_fail(LIGHT_ERR_UNSUPPORTED,
                           "module %s optimizes manually, which strategy %s cannot share out: use ddp",
                           module->vtable->name, self->vtable->name);
+    if (f->offload && s->device->is_host)
+        return light_fail(
+            LIGHT_ERR_ARGUMENT,
+            "trainer.cpu_offload: the device, %s, is the host itself, there is nothing to move to it",
+            s->device->name);
     LIGHT_TRY(light_fsdp_make_groups(f));
     const light_flat_rule rule = {.bytes = (size_t)(f->job.options->shard_unit_mb * MEGABYTE),
                                   .multiple = LIGHT_FLAT_ALIGNMENT * (size_t)f->shards->size};
     LIGHT_TRY(light_flat_arrange(module->flat, module, &rule));
     LIGHT_TRY(light_flat_lower(module->flat, s->lower));
     LIGHT_TRY(light_job_attach(&f->job, module));
-    f->job.sharing.group = f->shards->size > 1 ? f->shards : NULL;
+    f->job.sharing.group = f->shards->size == 1 ? NULL : f->offload ? f->host_shards : f->shards;
     f->job.sharing.copies = f->replicas ? f->replicas->size : 1;
     f->job.sharing.copy = f->replicas ? f->replicas->rank : 0;
     return light_fsdp_make_units(f);
@@ -101,6 +106,8 @@ static light_status after_backward(light_strategy *self, light_step *s, const li
     LIGHT_TRY(light_settle_unused(&f->job, window, backward, !f->each || window->first, window->last));
     for (int i = f->n - 1; i >= 0; i--)
         if (f->units[i].reduced) LIGHT_TRY(light_fsdp_finish_reduction(f, s, &f->units[i]));
+    for (int i = 0; i < f->n && window->last && f->offload; i++)
+        LIGHT_TRY(light_fsdp_bring_grads(&f->units[i]));
     if (!window->last && f->each) /* the next batch's gradients arrive anew */
         for (int i = 0; i < f->n; i++)
             for (int64_t k = 0; k < f->units[i].buffer->n; k++)
@@ -115,6 +122,7 @@ static light_status after_step(light_strategy *self, light_step *s)
     for (int i = 0; i < f->n; i++) {
         light_unit *u = &f->units[i];
         u->buffer->values->version++;
+        if (f->offload) LIGHT_TRY(light_fsdp_take_values(u));
         if (f->level == 3 || f->shards->size == 1) continue;
         u->base.here = false;
         LIGHT_TRY(light_fsdp_gather(f, u));
@@ -174,6 +182,7 @@ static void close_fsdp(light_strategy *self)
     light_fsdp *f = (light_fsdp *)self;
     detach(self);
     light_communicator_free(f->replicas);
+    if (f->host_shards != f->job.base.host) light_communicator_free(f->host_shards);
     if (f->shards != f->job.base.tensors) light_communicator_free(f->shards);
     light_job_close(self);
 }
@@ -183,7 +192,9 @@ static light_status open_level(const light_strategy_vtable *vtable, int level,
                                light_strategy **out)
 {
     LIGHT_TRY(light_job_open(vtable, sizeof(light_fsdp), options, device, out));
-    ((light_fsdp *)*out)->level = level;
+    light_fsdp *f = (light_fsdp *)*out;
+    f->level = level;
+    f->offload = options->cpu_offload;
     return LIGHT_OK;
 }
 

@@ -24,10 +24,11 @@ struct light_unit {
     light_fsdp *f;
     light_flat_buffer *buffer;
     int index;
-    int64_t count;                 /* elements of a part */
-    light_shard *shard;            /* by entry; NULL for zero1 */
-    light_storage *values, *grads; /* of the own part; NULL: in the buffer's own */
-    light_ticket gather;           /* under way; 0: none */
+    int64_t count;                           /* elements of a part */
+    light_shard *shard;                      /* by entry; NULL for zero1 */
+    light_storage *values, *grads;           /* of the own part; NULL: in the buffer's own */
+    light_storage *host_values, *host_grads; /* the own part as the optimizer has it; NULL: no cpu_offload */
+    light_ticket gather;                     /* under way; 0: none */
     light_room *room;
     int64_t incomplete; /* gradients that this backward has yet to complete */
     bool reduced;       /* in this backward */
@@ -39,9 +40,11 @@ struct light_unit {
 
 struct light_fsdp {
     light_job job;
-    int level;                    /* 1, 2, 3 */
-    light_communicator *shards;   /* those who share one copy */
-    light_communicator *replicas; /* those who have the same part; NULL: this process alone */
+    int level;                       /* 1, 2, 3 */
+    bool offload;                    /* optimizers work in host memory */
+    light_communicator *host_shards; /* those who share one copy, on host memory; NULL: no cpu_offload */
+    light_communicator *shards;      /* those who share one copy */
+    light_communicator *replicas;    /* those who have the same part; NULL: this process alone */
     int n;
     light_unit *units;
     light_storage *slots[LIGHT_FSDP_SLOTS], *lowered_slots[LIGHT_FSDP_SLOTS];
@@ -94,6 +97,9 @@ void light_fsdp_begin_reduction(light_fsdp *f);
 /* Sends a unit's gradients to the owners of its parts; all units whose turn it is and that are complete, or all. */
 light_status light_fsdp_reduce(light_fsdp *f, light_step *s, light_unit *u);
 light_status light_fsdp_reduce_complete(light_fsdp *f, light_step *s, bool all);
+/* cpu_offload: own gradients to the host, and own values from it. */
+light_status light_fsdp_bring_grads(light_unit *u);
+light_status light_fsdp_take_values(light_unit *u);
 /* Waits for what a unit's reduction brings, and adds it to what earlier batches have brought. */
 light_status light_fsdp_finish_reduction(light_fsdp *f, light_step *s, light_unit *u);
 

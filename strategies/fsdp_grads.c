@@ -99,9 +99,9 @@ static bool arrives_beside(const light_unit *u)
     return u->f->each && u->grads && u->filled;
 }
 
+/* This rank's part of a unit's gradients. */
 static char *own_grads(const light_unit *u)
 {
-    if (arrives_beside(u)) return u->arriving->data;
     if (u->grads) return u->grads->data;
     size_t size = light_dtype_size(u->buffer->dtype);
     return (char *)u->buffer->grads->data + (size_t)u->f->shards->rank * (size_t)u->count * size;
@@ -110,7 +110,7 @@ static char *own_grads(const light_unit *u)
 static light_status start_sums(light_fsdp *f, light_unit *u)
 {
     int all = contributors(f);
-    char *own = own_grads(u);
+    char *own = arrives_beside(u) ? u->arriving->data : own_grads(u);
     light_collective call = {.kind = LIGHT_REDUCE_SCATTER,
                              .in = u->buffer->grads->data,
                              .out = own,
@@ -188,4 +188,20 @@ void light_fsdp_begin_reduction(light_fsdp *f)
             u->incomplete += u->buffer->entries[k].parameter->tensor->requires_grad;
     }
     f->next = f->n - 1;
+}
+
+/* ---- optimizers in host memory ------------------------------------------------ */
+
+light_status light_fsdp_bring_grads(light_unit *u)
+{
+    light_device *device = u->buffer->values->device;
+    return device->backend->copy(device, u->host_grads->data, own_grads(u), u->host_grads->bytes,
+                                 LIGHT_COPY_DEVICE_TO_HOST);
+}
+
+light_status light_fsdp_take_values(light_unit *u)
+{
+    light_device *device = u->buffer->values->device;
+    return device->backend->copy(device, light_fsdp_own_values(u), u->host_values->data,
+                                 u->host_values->bytes, LIGHT_COPY_HOST_TO_DEVICE);
 }

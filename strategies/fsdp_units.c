@@ -26,8 +26,9 @@ static void divide(light_unit *u)
         p->own_begin = clamp(from - at, 0, numel);
         p->own_end = clamp(from + u->count - at, 0, numel);
         if (!u->shard) continue;
-        u->shard[i] = (light_shard){
-            .values = u->values, .grads = u->grads, .offset = (size_t)((at + p->own_begin - from) * size)};
+        u->shard[i] = (light_shard){.values = u->host_values ? u->host_values : u->values,
+                                    .grads = u->host_grads ? u->host_grads : u->grads,
+                                    .offset = (size_t)((at + p->own_begin - from) * size)};
         if (p->own_begin == p->own_end) u->shard[i].offset = 0;
         p->shard = &u->shard[i];
     }
@@ -68,6 +69,17 @@ static light_status take_own_values(light_unit *u)
     return light_device_copy(source.device, &b, &a);
 }
 
+/* What the optimizer works on, in host memory. */
+static light_status make_host_part(light_unit *u)
+{
+    size_t bytes = (size_t)u->count * light_dtype_size(u->buffer->dtype);
+    light_device *device = u->buffer->values->device, *cpu = light_device_cpu();
+    LIGHT_TRY(light_storage_new(&u->host_values, bytes, cpu));
+    LIGHT_TRY(light_storage_new(&u->host_grads, bytes, cpu));
+    return device->backend->copy(device, u->host_values->data, light_fsdp_own_values(u), bytes,
+                                 LIGHT_COPY_DEVICE_TO_HOST);
+}
+
 static light_status make_unit(light_fsdp *f, int i)
 {
     light_unit *u = &f->units[i];
@@ -84,12 +96,11 @@ static light_status make_unit(light_fsdp *f, int i)
                       .count = (int64_t)(b->bytes / size) / f->shards->size};
     snprintf(u->what[0], sizeof u->what[0], "values %d of %d", i + 1, f->n);
     snprintf(u->what[1], sizeof u->what[1], "gradients %d of %d", i + 1, f->n);
-    if (f->level >= 2) {
-        u->shard = light_calloc((size_t)b->n, sizeof *u->shard);
-        if (!u->shard) return LIGHT_ERR_MEMORY;
-        LIGHT_TRY(light_storage_new(&u->grads, (size_t)u->count * size, b->values->device));
-    }
+    if ((f->level >= 2 || f->offload) && !(u->shard = light_calloc((size_t)b->n, sizeof *u->shard)))
+        return LIGHT_ERR_MEMORY;
+    if (f->level >= 2) LIGHT_TRY(light_storage_new(&u->grads, (size_t)u->count * size, b->values->device));
     if (f->level == 3) LIGHT_TRY(take_own_values(u));
+    if (f->offload) LIGHT_TRY(make_host_part(u));
     divide(u);
     b->values->keeper = &u->base;
     if (b->lowered.storage) b->lowered.storage->keeper = &u->base;
@@ -141,22 +152,29 @@ light_status light_fsdp_make_units(light_fsdp *f)
     return f->level == 3 ? make_slots(f) : LIGHT_OK;
 }
 
-light_status light_fsdp_make_groups(light_fsdp *f)
+/* The group of this rank and, unless that is all, those who have the same part. */
+static light_status split(light_communicator *all, int shard_size, light_communicator **shards,
+                          light_communicator **replicas)
 {
-    light_communicator *all = f->job.base.tensors;
-    int rank = f->job.base.rank, size = f->job.base.size;
-    int shard_size = f->job.options->shard_size ? (int)f->job.options->shard_size : size;
-    if (f->shards) return LIGHT_OK;
-    if (size % shard_size)
-        return light_fail(LIGHT_ERR_ARGUMENT,
-                          "trainer.shard_size %d: the number of processes, %d, must be a multiple of it",
-                          shard_size, size);
-    if (shard_size == size) {
-        f->shards = all;
+    if (shard_size == all->size) {
+        *shards = all;
         return LIGHT_OK;
     }
-    LIGHT_TRY(all->vtable->split(all, rank / shard_size, rank, &f->shards));
-    return all->vtable->split(all, rank % shard_size, rank, &f->replicas);
+    LIGHT_TRY(all->vtable->split(all, all->rank / shard_size, all->rank, shards));
+    return replicas ? all->vtable->split(all, all->rank % shard_size, all->rank, replicas) : LIGHT_OK;
+}
+
+light_status light_fsdp_make_groups(light_fsdp *f)
+{
+    light_strategy *job = &f->job.base;
+    int shard_size = f->job.options->shard_size ? (int)f->job.options->shard_size : job->size;
+    if (f->shards) return LIGHT_OK;
+    if (job->size % shard_size)
+        return light_fail(LIGHT_ERR_ARGUMENT,
+                          "trainer.shard_size %d: the number of processes, %d, must be a multiple of it",
+                          shard_size, job->size);
+    LIGHT_TRY(split(job->tensors, shard_size, &f->shards, &f->replicas));
+    return f->offload ? split(job->host, shard_size, &f->host_shards, NULL) : LIGHT_OK;
 }
 
 /* ---- undoing them ----------------------------------------------------------- */
@@ -196,6 +214,8 @@ static void free_unit(light_unit *u)
     light_storage_free(u->values);
     light_storage_free(u->grads);
     light_storage_free(u->arriving);
+    light_storage_free(u->host_values);
+    light_storage_free(u->host_grads);
     light_free(u->shard);
 }
 

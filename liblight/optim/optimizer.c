@@ -113,7 +113,7 @@ light_status light_optimizer_add_group_with(light_optimizer *optimizer, light_pa
     group.base_lr = group.options.lr;
     light_status status = collect(optimizer, &group, set);
     if (status == LIGHT_OK && !optimizer->device)
-        optimizer->device = group.entries[0].parameter->tensor->storage->device;
+        optimizer->device = light_parameter_own(group.entries[0].parameter).tensor.storage->device;
     if (status == LIGHT_OK) status = make_states(optimizer, &group);
     light_optimizer_group *groups = NULL;
     if (status == LIGHT_OK) {

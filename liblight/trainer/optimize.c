@@ -168,6 +168,12 @@ static light_status unscale(light_trainer *t, int i)
     return light_scaler_unscale(t->scaler, t->step, i);
 }
 
+/* Where norms and factors are computed: on the optimizers' device. */
+static light_step *optimizer_step(const light_trainer *t)
+{
+    return t->host_step ? t->host_step : t->step;
+}
+
 /* *factor: what the optimizer multiplies gradients by; *norm: theirs. NULL: there is none. */
 static light_status clip(light_trainer *t, light_optimizer *optimizer, light_tensor **norm,
                          light_tensor **factor)
@@ -179,7 +185,8 @@ static light_status clip(light_trainer *t, light_optimizer *optimizer, light_ten
     }
     if (clips_values(t)) return light_grad_clamp(optimizer, t->options.gradient_clip_val);
     if (t->options.gradient_clip_val > 0)
-        return light_grad_norm_factor(t->step, optimizer, t->options.gradient_clip_val, norm, factor);
+        return light_grad_norm_factor(optimizer_step(t), optimizer, t->options.gradient_clip_val, norm,
+                                      factor);
     return t->step->grad_scale ? light_scaler_factor(t->scaler, t->step, factor) : LIGHT_OK;
 }
 
@@ -238,13 +245,14 @@ static light_status mend_short_window(light_trainer *t, light_optimizer *optimiz
 {
     if (batches == t->window) return LIGHT_OK;
     double ratio = (double)t->window / (double)batches;
-    light_tensor *factor = light_full(t->step, LIGHT_SCALAR, ratio, LIGHT_F32);
-    if (!factor) return light_step_status(t->step);
+    light_step *s = optimizer_step(t);
+    light_tensor *factor = light_full(s, LIGHT_SCALAR, ratio, LIGHT_F32);
+    if (!factor) return light_step_status(s);
     for (int g = 0; g < optimizer->n_groups; g++) {
         int64_t at = 0;
         light_optimizer_run run;
         while (light_optimizer_next_run(&optimizer->groups[g], &at, &run))
-            LIGHT_TRY(LIGHT_RUN(t->step, SCALE, .in = {&run.grad, factor}, .out = {&run.grad}));
+            LIGHT_TRY(LIGHT_RUN(s, SCALE, .in = {&run.grad, factor}, .out = {&run.grad}));
     }
     return LIGHT_OK;
 }
@@ -265,6 +273,7 @@ static light_status end_window(light_trainer *t)
 {
     int64_t batches;
     LIGHT_TRY(count_window(t, &batches));
+    if (t->host_step) LIGHT_TRY(light_step_begin(t->host_step));
     if (batches == 0) return LIGHT_OK; /* a stream that gave nothing more */
     if (t->optimizers->n) {
         LIGHT_TRY(mend_short_window(t, t->optimizers->entries[0].optimizer, batches));

@@ -69,6 +69,8 @@ const light_option light_trainer_option_table[] = {
                        "MiB of parameters that zero1 to zero3 and fsdp gather in one go"),
     LIGHT_OPTION_RANGE(T, shard_size, 0, 0, 1e6,
                        "processes that share one copy of the model (zero1 to zero3, fsdp); 0: all of them"),
+    LIGHT_OPTION(T, cpu_offload, false,
+                 "fsdp and zero1 to zero3 on cuda: optimizer state in host memory, steps on the CPU"),
     LIGHT_OPTION_RANGE(T, collective_timeout, 60.0, 0.1, 86400,
                        "seconds that a process may keep the others of a job waiting before all are ended"),
     LIGHT_OPTION_RANGE(

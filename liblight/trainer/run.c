@@ -239,6 +239,20 @@ light_status light_make_train_loader(light_trainer *t)
     return LIGHT_OK;
 }
 
+/* Optimizers in host memory compute there. */
+static light_status make_host_step(light_trainer *t)
+{
+    light_step_free(t->host_step);
+    t->host_step = NULL;
+    if (!t->optimizers->n || t->optimizers->entries[0].optimizer->device == t->device) return LIGHT_OK;
+    if (t->precision->scales)
+        return light_fail(
+            LIGHT_ERR_UNSUPPORTED,
+            "trainer.cpu_offload: the loss scale of precision %s stays on the device; use bf16-mixed",
+            t->precision->name);
+    return light_step_new(&t->host_step, .device = light_device_cpu(), .seed = (uint64_t)t->options.seed);
+}
+
 static light_status make_optimizers(light_trainer *t)
 {
     LIGHT_TRY(light_optimizers_new(&t->optimizers));
@@ -254,6 +268,7 @@ static light_status make_optimizers(light_trainer *t)
                       "%s.configure_optimizers added no optimizer: nothing will be trained",
                       t->module_hooks.name);
     light_optimizer_hooks_init(t);
+    LIGHT_TRY(make_host_step(t));
     if (t->precision->scales)
         LIGHT_TRY(
             light_scaler_new(&t->scaler, t->optimizers, t->device, t->module_hooks.manual_optimization));
@@ -308,6 +323,7 @@ static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
         LIGHT_TRY(attach(t));
     }
     if (checkpoint) LIGHT_TRY(light_restore(t, checkpoint));
+    if (checkpoint && t->strategy) LIGHT_TRY(t->strategy->vtable->after_step(t->strategy, t->step));
     t->saved_step = t->global_step;
     if (t->run_stage == LIGHT_STAGE_FIT)
         LIGHT_TRY(begin_loggers(t, checkpoint ? light_trainer_logged_step(t) : -1));

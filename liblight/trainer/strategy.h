@@ -70,7 +70,7 @@ typedef struct light_strategy_vtable {
     light_status (*before_backward)(light_strategy *self, light_step *s, const light_window *window);
     light_status (*after_backward)(light_strategy *self, light_step *s, const light_window *window,
                                    bool backward);
-    /* The optimizer has stepped: values that other ranks have changed are fetched. */
+    /* The optimizer has stepped, or values have been read from a checkpoint: those that other ranks have are fetched. */
     light_status (*after_step)(light_strategy *self, light_step *s);
     /* Before the module or the optimizers go. Whole values are back in place. */
     void (*detach)(light_strategy *self);

@@ -209,6 +209,7 @@ void light_trainer_free(light_trainer *t)
     light_metrics_clear(t);
     light_graphs_free(t);
     light_step_free(t->step);
+    light_step_free(t->host_step);
     light_free(t->saved_modes);
     light_free(t->log_dir);
     light_free(t->ckpt_path);

@@ -75,6 +75,22 @@ compare_unused() {
     done
 }
 
+# Optimizers in host memory (needs a device that is none: FLAGS), and a run that goes on with them.
+compare_offload() {
+    for strategy in zero1 zero2 zero3; do
+        train "offload-$strategy" 2 --trainer.strategy $strategy --trainer.accumulate_grad_batches 4 \
+            --trainer.cpu_offload true
+        must_equal many "offload-$strategy" 1e-5
+    done
+    train offload-goes-on 4 --trainer.strategy zero3 --trainer.shard_size 2 --trainer.accumulate_grad_batches 2 \
+        --trainer.cpu_offload true --ckpt_path "runs/offload-zero1/version_0/checkpoints/last" \
+        --trainer.max_steps $((steps + 2))
+    train on 1 --trainer.accumulate_grad_batches 8 --ckpt_path runs/many/version_0/checkpoints/last \
+        --trainer.max_steps $((steps + 2))
+    # Both go on in the folder of the run that they go on from.
+    must_equal many offload-zero1 1e-5
+}
+
 for case in $cases; do
     case $case in
         plain) compare plain 2 1 1e-5 ;;
@@ -83,6 +99,7 @@ for case in $cases; do
         f16) # without a limit of norms: scaled sums overflow elsewhere
             compare f16 2 1 2e-3 --trainer.precision 16-mixed --trainer.gradient_clip_val 0 ;;
         unused) compare_unused ;;
+        offload) compare_offload ;;
         *) echo "there is no case '$case'"; exit 2 ;;
     esac
 done

@@ -62,8 +62,9 @@ typedef struct light_trainer_options {
     bool find_unused_parameters;          /* batches may leave parameters out */
     double shard_unit_mb;                 /* 16: parameters that fsdp and zero1 to zero3 gather in one go */
     int64_t shard_size;                   /* 0: all; processes that share one copy of the model */
-    double collective_timeout;            /* 60: seconds that a process may keep the others waiting */
-    int64_t max_restarts;                 /* 0: of a job that dies, by the process that has started it */
+    bool cpu_offload;          /* fsdp, zero1 to zero3: what a process owns is updated in host memory */
+    double collective_timeout; /* 60: seconds that a process may keep the others waiting */
+    int64_t max_restarts;      /* 0: of a job that dies, by the process that has started it */
 
     light_callback *callbacks[LIGHT_MAX_CALLBACKS]; /* up to the first NULL */
     light_logger *loggers[LIGHT_MAX_LOGGERS];
