@@ -34,7 +34,7 @@ struct light_unit {
     bool reduced;       /* in this backward */
     bool filled;        /* `grads` holds what earlier batches of the window came to */
     light_ticket reduce;
-    light_storage *arriving; /* what is to be added to `grads`; NULL: it arrives there itself */
+    light_storage *arriving; /* one of arrivals[], to be added to `grads`; NULL: it arrives there itself */
     char what[2][40];        /* gather, reduce */
 };
 
@@ -50,6 +50,8 @@ struct light_fsdp {
     light_storage *slots[LIGHT_FSDP_SLOTS], *lowered_slots[LIGHT_FSDP_SLOTS];
     light_unit *in_slot[LIGHT_FSDP_SLOTS];
     light_room *rooms;
+    light_storage *arrivals[LIGHT_FSDP_SLOTS]; /* what is reduced to this rank beside what it has already */
+    light_unit *in_arrival[LIGHT_FSDP_SLOTS];
     bool walking;  /* in a backward */
     bool each;     /* gradients are reduced after every batch, not once a window */
     bool reducing; /* in this backward */

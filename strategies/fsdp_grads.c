@@ -93,12 +93,6 @@ static int in_group(const light_fsdp *f, int all)
     return n < 1 ? 1 : n;
 }
 
-/* Where gradients of several batches come together, each but the first arrives beside them. */
-static bool arrives_beside(const light_unit *u)
-{
-    return u->f->each && u->grads && u->filled;
-}
-
 /* This rank's part of a unit's gradients. */
 static char *own_grads(const light_unit *u)
 {
@@ -110,7 +104,7 @@ static char *own_grads(const light_unit *u)
 static light_status start_sums(light_fsdp *f, light_unit *u)
 {
     int all = contributors(f);
-    char *own = arrives_beside(u) ? u->arriving->data : own_grads(u);
+    char *own = u->arriving ? u->arriving->data : own_grads(u);
     light_collective call = {.kind = LIGHT_REDUCE_SCATTER,
                              .in = u->buffer->grads->data,
                              .out = own,
@@ -131,6 +125,34 @@ static light_status start_sums(light_fsdp *f, light_unit *u)
     return light_communicate_start(f->replicas, &call, &u->reduce);
 }
 
+light_status light_fsdp_finish_reduction(light_fsdp *f, light_step *s, light_unit *u)
+{
+    LIGHT_TRY(light_communicate_wait(f->replicas ? f->replicas : f->shards, u->reduce));
+    u->reduced = false;
+    u->filled = true;
+    if (!u->arriving) return LIGHT_OK;
+    light_tensor sum = light_window_on(u->grads, u->buffer->dtype, 0, u->grads->bytes),
+                 more = light_window_on(u->arriving, u->buffer->dtype, 0, u->grads->bytes);
+    u->arriving = NULL;
+    return LIGHT_RUN(s, BINARY, .in = {&sum, &more}, .out = {&sum},
+                     .attrs = &(light_binary_attrs){LIGHT_BINARY_ADD});
+}
+
+/* Room for a part beside the one that is there; whoever has it still is finished with first. */
+static light_status take_arrival(light_fsdp *f, light_step *s, light_unit *u)
+{
+    int slot = u->index % LIGHT_FSDP_SLOTS;
+    light_unit *user = f->in_arrival[slot];
+    size_t most = 0;
+    if (user && user->arriving) LIGHT_TRY(light_fsdp_finish_reduction(f, s, user));
+    for (int i = 0; i < f->n && !f->arrivals[slot]; i++)
+        if (f->units[i].grads->bytes > most) most = f->units[i].grads->bytes;
+    if (!f->arrivals[slot]) LIGHT_TRY(light_storage_new(&f->arrivals[slot], most, u->grads->device));
+    f->in_arrival[slot] = u;
+    u->arriving = f->arrivals[slot];
+    return LIGHT_OK;
+}
+
 light_status light_fsdp_reduce(light_fsdp *f, light_step *s, light_unit *u)
 {
     LIGHT_TRY(light_fsdp_agree(f, LIGHT_EVENT_REDUCE, u->index));
@@ -139,8 +161,7 @@ light_status light_fsdp_reduce(light_fsdp *f, light_step *s, light_unit *u)
     if (u->room) LIGHT_TRY(zero_gaps(s, u));
     if (f->job.base.ordered && !f->each && f->window.mine > 0)
         LIGHT_TRY(light_tree_finish(&f->job.tree, s, u->index, 0, u->buffer->bytes, f->window.mine - 1));
-    if (arrives_beside(u) && !u->arriving)
-        LIGHT_TRY(light_storage_new(&u->arriving, u->grads->bytes, u->grads->device));
+    if (u->grads && u->filled && f->each) LIGHT_TRY(take_arrival(f, s, u));
     LIGHT_TRY(start_sums(f, u));
     u->reduced = true;
     if (u->room) {
@@ -164,19 +185,6 @@ void light_fsdp_ready(light_keeper *keeper, light_step *s, light_tensor *leaf)
     (void)leaf;
     if (!u->f->reducing || u->incomplete == 0) return;
     if (--u->incomplete == 0) light_step_record(s, light_fsdp_reduce_complete(u->f, s, false));
-}
-
-light_status light_fsdp_finish_reduction(light_fsdp *f, light_step *s, light_unit *u)
-{
-    LIGHT_TRY(light_communicate_wait(f->replicas ? f->replicas : f->shards, u->reduce));
-    u->reduced = false;
-    bool beside = arrives_beside(u);
-    u->filled = true;
-    if (!beside) return LIGHT_OK;
-    light_tensor sum = light_window_on(u->grads, u->buffer->dtype, 0, u->grads->bytes),
-                 more = light_window_on(u->arriving, u->buffer->dtype, 0, u->arriving->bytes);
-    return LIGHT_RUN(s, BINARY, .in = {&sum, &more}, .out = {&sum},
-                     .attrs = &(light_binary_attrs){LIGHT_BINARY_ADD});
 }
 
 void light_fsdp_begin_reduction(light_fsdp *f)

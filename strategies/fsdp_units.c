@@ -213,7 +213,6 @@ static void free_unit(light_unit *u)
     if (u->buffer) u->buffer->values->keeper = NULL;
     light_storage_free(u->values);
     light_storage_free(u->grads);
-    light_storage_free(u->arriving);
     light_storage_free(u->host_values);
     light_storage_free(u->host_grads);
     light_free(u->shard);
@@ -226,6 +225,9 @@ static void free_memory(light_fsdp *f)
         light_storage_free(f->lowered_slots[i]);
         f->slots[i] = f->lowered_slots[i] = NULL;
         f->in_slot[i] = NULL;
+        light_storage_free(f->arrivals[i]);
+        f->arrivals[i] = NULL;
+        f->in_arrival[i] = NULL;
     }
     while (f->rooms) {
         light_room *r = f->rooms;
