@@ -128,7 +128,7 @@ light_status graph_launch(light_device *device, void *graph, uint64_t counter, c
     g->turn = (turn + 1) % TURNS;
     LIGHT_TRY(cuda_status(device, cudaEventSynchronize(g->sent[turn]), "repeating a graph"));
     c->counter = counter;
-    memcpy(c->numbers, numbers, (size_t)n * sizeof *numbers);
+    if (n) memcpy(c->numbers, numbers, (size_t)n * sizeof *numbers);
     size_t bytes = offsetof(changing, numbers) + (size_t)n * sizeof *numbers;
     LIGHT_TRY(cuda_status(device, cudaMemcpyAsync(g->on_device, c, bytes, cudaMemcpyHostToDevice, stream),
                           "repeating a graph"));

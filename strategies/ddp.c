@@ -10,8 +10,6 @@
 
 #include "base/memory.h"
 
-#include <stdio.h>
-
 /* The first one is small, so that communication starts early; PyTorch's number. */
 #define FIRST_BUCKET_BYTES ((size_t)1 << 20)
 
@@ -21,7 +19,7 @@ typedef struct bucket {
     int64_t first, n;   /* entries of the buffer */
     int64_t incomplete; /* gradients that this backward has yet to complete */
     light_ticket ticket;
-    char what[40];
+    const char *what; /* for messages */
 } bucket;
 
 typedef struct ddp ddp;
@@ -139,7 +137,7 @@ static light_status make_buckets(ddp *d)
     size_t most = (size_t)(d->job.options->bucket_cap_mb * 1048576.0);
     for (int i = d->job.flat->n - 1; i >= 0; i--) LIGHT_TRY(cut(d, i, most));
     for (int i = 0; i < d->n; i++)
-        snprintf(d->buckets[i].what, sizeof d->buckets[i].what, "gradients %d of %d", i + 1, d->n);
+        LIGHT_TRY(light_job_label(&d->job, &d->buckets[i].what, "gradients", i + 1, d->n));
     return LIGHT_OK;
 }
 

@@ -35,7 +35,7 @@ struct light_unit {
     bool filled;        /* `grads` holds what earlier batches of the window came to */
     light_ticket reduce;
     light_storage *arriving; /* one of arrivals[], to be added to `grads`; NULL: it arrives there itself */
-    char what[2][40];        /* gather, reduce */
+    const char *what[2];     /* gather, reduce: for messages */
 };
 
 struct light_fsdp {

@@ -6,8 +6,6 @@
 
 #include <light/message.h>
 
-#include <stdio.h>
-
 /* ---- making units ------------------------------------------------------------ */
 
 static int64_t clamp(int64_t x, int64_t low, int64_t high)
@@ -94,8 +92,8 @@ static light_status make_unit(light_fsdp *f, int i)
                       .buffer = b,
                       .index = i,
                       .count = (int64_t)(b->bytes / size) / f->shards->size};
-    snprintf(u->what[0], sizeof u->what[0], "values %d of %d", i + 1, f->n);
-    snprintf(u->what[1], sizeof u->what[1], "gradients %d of %d", i + 1, f->n);
+    LIGHT_TRY(light_job_label(&f->job, &u->what[0], "values", i + 1, f->n));
+    LIGHT_TRY(light_job_label(&f->job, &u->what[1], "gradients", i + 1, f->n));
     if ((f->level >= 2 || f->offload) && !(u->shard = light_calloc((size_t)b->n, sizeof *u->shard)))
         return LIGHT_ERR_MEMORY;
     if (f->level >= 2) LIGHT_TRY(light_storage_new(&u->grads, (size_t)u->count * size, b->values->device));

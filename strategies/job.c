@@ -120,6 +120,11 @@ void light_job_close(light_strategy *self)
     if (job->control) light_control_close(job->control);
     if (self->host) light_communicator_set_control(self->host, NULL);
     light_communicator_free(self->host);
+    while (job->labels) {
+        light_label *label = job->labels;
+        job->labels = label->next;
+        light_free(label);
+    }
     light_free(job);
 }
 
@@ -164,6 +169,17 @@ void light_job_detach(light_job *job)
     job->flat->sharing = NULL;
     job->module = NULL;
     job->flat = NULL;
+}
+
+light_status light_job_label(light_job *job, const char **text, const char *what, int i, int n)
+{
+    light_label *label = light_calloc(1, sizeof *label);
+    if (!label) return LIGHT_ERR_MEMORY;
+    snprintf(label->text, sizeof label->text, "%s %d of %d", what, i, n);
+    label->next = job->labels;
+    job->labels = label;
+    *text = label->text;
+    return LIGHT_OK;
 }
 
 light_tensor light_window_on(light_storage *storage, light_dtype dtype, size_t from, size_t to)

@@ -10,10 +10,17 @@
 #include "strategies/tree.h"
 #include "trainer/strategy.h"
 
+/* The name of a call in messages. */
+typedef struct light_label {
+    struct light_label *next;
+    char text[40];
+} light_label;
+
 typedef struct light_job {
     light_strategy base;
     light_control *control;               /* NULL: one process */
     const light_trainer_options *options; /* the trainer's */
+    light_label *labels; /* of calls, which may be under way until the communicators are closed */
     /* While a module is attached. */
     light_module *module;
     light_flat *flat;
@@ -35,6 +42,9 @@ void light_job_close(light_strategy *self);
 /* Notes module and flat memory, and makes rank 0's values those of all. */
 light_status light_job_attach(light_job *job, light_module *module);
 void light_job_detach(light_job *job);
+
+/* "WHAT I of N", which stays until the job is closed. */
+light_status light_job_label(light_job *job, const char **label, const char *what, int i, int n);
 
 /* Bytes [from, to) of a storage as a 1-d window without an owner. */
 light_tensor light_window_on(light_storage *storage, light_dtype dtype, size_t from, size_t to);
