@@ -97,7 +97,8 @@ def argument(value):
 
 def load_carried(build):
     """The libraries that carry.sh gathered, but for those that the process has already: PyTorch comes first."""
-    left = [os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(build, "libs")) for name in names
+    folders = (os.path.join(build, "libs"), os.path.join(build, "libs", "cuda"))
+    left = [os.path.join(folder, name) for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)
             if ".so" in name]
     with open("/proc/self/maps") as maps:
         present = {os.path.basename(line.split()[-1]) for line in maps}

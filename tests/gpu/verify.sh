@@ -6,7 +6,7 @@
 # is parity and something to compare with.
 #
 #   sh tests/gpu/verify.sh                    from a source tree; builds into ./build first
-#   sh tests/gpu/verify.sh --build DIR        with a build made elsewhere (tests/gpu/carry.sh DIR gathers its libraries)
+#   sh tests/gpu/verify.sh --build DIR        with a build made elsewhere (tests/gpu/carry.sh packs one)
 #   --out DIR       where gpu-verify.json, gpu-verify.txt and the logs go (BUILD/gpu-verify)
 #   --python PATH   the interpreter with PyTorch
 #   --smoke         tries this script in small; also on the simulated device. No figures.
@@ -68,6 +68,21 @@ elif has_torch python3; then
 fi
 
 export LIGHT_PLUGIN_PATH="$build"
+
+# Where CUDA's libraries are not installed, those that came with PyTorch will do. All programs look in libs/cuda.
+mkdir -p "$build/libs/cuda"
+packages=$("${python:-python3}" -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)
+for name in libcublas libcudnn libnccl; do
+    if [ -n "$packages" ] && ! ldconfig -p | grep -q "$name.*\.so"; then
+        find "$packages" -name "$name*.so*" -exec ln -sf {} "$build/libs/cuda/" \;
+    fi
+done
+# A carried Open MPI.
+if [ -d "$build/libs/mpi" ] && ! command -v mpirun >/dev/null; then
+    mpi=$build/libs/mpi
+    export PATH="$mpi/bin:$PATH" OPAL_PREFIX="$mpi" OPAL_BINDIR="$mpi/bin" OPAL_PKGLIBDIR="$mpi/modules" \
+        OPAL_PKGDATADIR="$mpi/share" OPAL_SYSCONFDIR="$mpi/etc"
+fi
 
 # ---- steps: one line each in steps.txt: name, result, seconds, why ------------
 
