@@ -46,7 +46,7 @@ struct ddp {
 static light_status start(ddp *d, light_step *s, bucket *b)
 {
     const light_flat_buffer *buffer = &d->job.flat->buffers[b->buffer];
-    LIGHT_TRY(light_zero_unwritten(s, buffer->entries + b->first, b->n));
+    LIGHT_TRY(light_zero_unwritten(s, &d->window, buffer->entries + b->first, b->n));
     if (d->job.base.ordered && d->window.mine > 0)
         LIGHT_TRY(light_tree_finish(&d->job.tree, s, b->buffer, b->from, b->to, d->window.mine - 1));
     light_tensor grads = light_window_on(buffer->grads, buffer->dtype, b->from, b->to);
@@ -213,7 +213,7 @@ static light_status keep_leaf(ddp *d, light_step *s, int64_t leaf)
 {
     const light_flat *flat = d->job.flat;
     for (int b = 0; b < flat->n; b++) {
-        LIGHT_TRY(light_zero_unwritten(s, flat->buffers[b].entries, flat->buffers[b].n));
+        LIGHT_TRY(light_zero_unwritten(s, &d->window, flat->buffers[b].entries, flat->buffers[b].n));
         LIGHT_TRY(light_tree_add(&d->job.tree, s, b, leaf));
         for (int64_t i = 0; i < flat->buffers[b].n; i++)
             light_grad_zero(flat->buffers[b].entries[i].parameter->tensor);

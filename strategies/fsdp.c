@@ -40,10 +40,6 @@ static light_status attach(light_strategy *self, light_module *module, light_ste
 {
     light_fsdp *f = (light_fsdp *)self;
     detach(self);
-    if (module->vtable->manual_optimization && self->size > 1)
-        return light_fail(LIGHT_ERR_UNSUPPORTED,
-                          "module %s optimizes manually, which strategy %s cannot share out: use ddp",
-                          module->vtable->name, self->vtable->name);
     if (f->offload && s->device->is_host)
         return light_fail(
             LIGHT_ERR_ARGUMENT,
@@ -64,12 +60,11 @@ static light_status attach(light_strategy *self, light_module *module, light_ste
 static light_status before_backward(light_strategy *self, light_step *s, const light_window *window)
 {
     light_fsdp *f = (light_fsdp *)self;
-    (void)s;
     f->window = *window;
     f->walking = true;
     f->reducing = window->last || f->each;
-    if (window->first)
-        for (int i = 0; i < f->n; i++) f->units[i].filled = false;
+    if (window->manual) LIGHT_TRY(light_fsdp_keep_summed(f, s));
+    for (int i = 0; i < f->n && window->first && !window->manual; i++) f->units[i].filled = false;
     if (f->reducing) light_fsdp_begin_reduction(f);
     return LIGHT_OK;
 }
@@ -79,7 +74,7 @@ static light_status keep_leaf(light_fsdp *f, light_step *s, int64_t leaf)
 {
     for (int i = 0; i < f->n; i++) {
         const light_flat_buffer *b = f->units[i].buffer;
-        LIGHT_TRY(light_zero_unwritten(s, b->entries, b->n));
+        LIGHT_TRY(light_zero_unwritten(s, &f->window, b->entries, b->n));
         LIGHT_TRY(light_tree_add(&f->job.tree, s, i, leaf));
         for (int64_t k = 0; k < b->n; k++) light_grad_zero(b->entries[k].parameter->tensor);
     }
@@ -103,7 +98,8 @@ static light_status after_backward(light_strategy *self, light_step *s, const li
     LIGHT_TRY(light_fsdp_finish_gathers(f));
     LIGHT_TRY(light_fsdp_reduce_complete(f, s, true));
     f->reducing = false;
-    LIGHT_TRY(light_settle_unused(&f->job, window, backward, !f->each || window->first, window->last));
+    LIGHT_TRY(light_settle_unused(&f->job, window, backward, !f->each || (window->first && !window->manual),
+                                  window->last));
     for (int i = f->n - 1; i >= 0; i--)
         if (f->units[i].reduced) LIGHT_TRY(light_fsdp_finish_reduction(f, s, &f->units[i]));
     for (int i = 0; i < f->n && window->last && f->offload; i++)

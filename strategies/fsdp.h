@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside fully sharded data parallel: see fsdp.c. Values are in fsdp_values.c, gradients in fsdp_grads.c; units are made and
- * undone in fsdp_units.c. */
+/* Inside fully sharded data parallel: see fsdp.c. Values are in fsdp_values.c, gradients in fsdp_grads.c and
+ * fsdp_manual.c; units are made and undone in fsdp_units.c. */
 #ifndef LIGHT_STRATEGIES_FSDP_H
 #define LIGHT_STRATEGIES_FSDP_H
 
@@ -99,11 +99,17 @@ void light_fsdp_begin_reduction(light_fsdp *f);
 /* Sends a unit's gradients to the owners of its parts; all units whose turn it is and that are complete, or all. */
 light_status light_fsdp_reduce(light_fsdp *f, light_step *s, light_unit *u);
 light_status light_fsdp_reduce_complete(light_fsdp *f, light_step *s, bool all);
-/* cpu_offload: own gradients to the host, and own values from it. */
+/* cpu_offload: own gradients to the host, and back; own values from it. */
 light_status light_fsdp_bring_grads(light_unit *u);
+light_status light_fsdp_return_grads(light_unit *u);
 light_status light_fsdp_take_values(light_unit *u);
 /* Waits for what a unit's reduction brings, and adds it to what earlier batches have brought. */
 light_status light_fsdp_finish_reduction(light_fsdp *f, light_step *s, light_unit *u);
+
+/* ---- manual optimization: fsdp_manual.c ------------------------------------------------ */
+
+/* Before a backward: gradients that are there already count once in its sums. */
+light_status light_fsdp_keep_summed(light_fsdp *f, light_step *s);
 
 /* ---- units: fsdp_units.c ------------------------------------------------------------ */
 

@@ -157,7 +157,7 @@ light_status light_fsdp_reduce(light_fsdp *f, light_step *s, light_unit *u)
 {
     LIGHT_TRY(light_fsdp_agree(f, LIGHT_EVENT_REDUCE, u->index));
     if (!u->base.grads_here) LIGHT_TRY(light_fsdp_fetch_grads(&u->base, s));
-    LIGHT_TRY(light_zero_unwritten(s, u->buffer->entries, u->buffer->n));
+    LIGHT_TRY(light_zero_unwritten(s, &f->window, u->buffer->entries, u->buffer->n));
     if (u->room) LIGHT_TRY(zero_gaps(s, u));
     if (f->job.base.ordered && !f->each && f->window.mine > 0)
         LIGHT_TRY(light_tree_finish(&f->job.tree, s, u->index, 0, u->buffer->bytes, f->window.mine - 1));
@@ -205,6 +205,13 @@ light_status light_fsdp_bring_grads(light_unit *u)
     light_device *device = u->buffer->values->device;
     return device->backend->copy(device, u->host_grads->data, own_grads(u), u->host_grads->bytes,
                                  LIGHT_COPY_DEVICE_TO_HOST);
+}
+
+light_status light_fsdp_return_grads(light_unit *u)
+{
+    light_device *device = u->buffer->values->device;
+    return device->backend->copy(device, own_grads(u), u->host_grads->data, u->host_grads->bytes,
+                                 LIGHT_COPY_HOST_TO_DEVICE);
 }
 
 light_status light_fsdp_take_values(light_unit *u)

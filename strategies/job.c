@@ -191,12 +191,13 @@ light_tensor light_window_on(light_storage *storage, light_dtype dtype, size_t f
 
 /* ---- gradients that nobody has written ------------------------------------ */
 
-light_status light_zero_unwritten(light_step *s, const light_flat_entry *entries, int64_t n)
+light_status light_zero_unwritten(light_step *s, const light_window *window, const light_flat_entry *entries,
+                                  int64_t n)
 {
     light_fill_attrs zero = {0};
     for (int64_t i = 0; i < n; i++) {
         light_tensor *t = entries[i].parameter->tensor;
-        if (t->requires_grad && t->grad_fresh)
+        if ((t->requires_grad || window->manual) && t->grad_fresh)
             LIGHT_TRY(LIGHT_RUN(s, FILL, .out = {t->grad}, .attrs = &zero));
     }
     return LIGHT_OK;
@@ -248,15 +249,14 @@ static light_status agree_on_used(light_job *job, uint8_t *used, int64_t n)
                                                                  .what = "parameters in use"});
 }
 
-/* Adds what this turn has given gradients to what the window's earlier turns have. */
-static light_status note_used(light_job *job, bool first)
+light_status light_note_used(light_job *job, bool anew)
 {
     int64_t n = count_entries(job->flat), at = 0;
     if (!job->used && !(job->used = light_calloc((size_t)n + 1, sizeof *job->used))) return LIGHT_ERR_MEMORY;
     for (int b = 0; b < job->flat->n; b++)
         for (int64_t i = 0; i < job->flat->buffers[b].n; i++, at++)
             job->used[at] =
-                (!first && job->used[at]) || !job->flat->buffers[b].entries[i].parameter->tensor->grad_fresh;
+                (!anew && job->used[at]) || !job->flat->buffers[b].entries[i].parameter->tensor->grad_fresh;
     return LIGHT_OK;
 }
 
@@ -283,7 +283,7 @@ light_status light_settle_unused(light_job *job, const light_window *window, boo
                                  bool last)
 {
     if (job->options->find_unused_parameters || window->manual) {
-        LIGHT_TRY(note_used(job, anew));
+        LIGHT_TRY(light_note_used(job, anew));
         return last ? find_unused(job) : LIGHT_OK;
     }
     if (backward) LIGHT_TRY(refuse_unused(job));

@@ -49,8 +49,12 @@ light_status light_job_label(light_job *job, const char **label, const char *wha
 /* Bytes [from, to) of a storage as a 1-d window without an owner. */
 light_tensor light_window_on(light_storage *storage, light_dtype dtype, size_t from, size_t to);
 
-/* Gradients of `entries` that no backward has written become zeros. */
-light_status light_zero_unwritten(light_step *s, const light_flat_entry *entries, int64_t n);
+/* Gradients of `entries` that no backward has written become zeros. Frozen parameters are left out, but for manual
+ * optimization, which freezes and thaws them between two backwards of one sum. */
+light_status light_zero_unwritten(light_step *s, const light_window *window, const light_flat_entry *entries,
+                                  int64_t n);
+/* Notes which parameters have a gradient, beside those that had one before, or `anew`. */
+light_status light_note_used(light_job *job, bool anew);
 /* After a turn: which parameters have a gradient. `anew`: forgets what earlier turns had. `last`: parameters that some rank
  * has given one get it on all, the others keep theirs as not there. Without find_unused_parameters one that has none
  * after a `backward` of this rank is an error that names it. */

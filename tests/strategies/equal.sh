@@ -4,7 +4,7 @@
 # rounding, for each strategy, precision and way to spread batches. One process accumulates as many batches as all of them
 # together.
 set -eu
-program=$1 tool=$2 steps=${3:-20} more=${4:-} cases=${5:-plain odd bf16 f16 unused}
+program=$1 tool=$2 steps=${3:-20} more=${4:-} cases=${5:-plain odd bf16 f16 unused manual}
 command -v mpirun >/dev/null || { echo 'skipped: mpirun was not found (Debian: openmpi-bin)'; exit 77; }
 folder=$(mktemp -d "$(test -w /dev/shm && echo /dev/shm || echo /tmp)/light-equal-XXXXXX")
 trap 'rm -rf "$folder"' EXIT
@@ -75,6 +75,27 @@ compare_unused() {
     done
 }
 
+# Manual optimization takes the mean over ranks, so that one process needs batches as large as theirs together.
+compare_manual() {
+    # One unit, so that it has gradients of both optimizers.
+    options="--model.dropout 0 --trainer.gradient_clip_val 0 --trainer.shard_unit_mb 1"
+    train manual 1 $options --data.batch_size 8 manual
+    for strategy in ddp zero1 zero2 zero3; do
+        train "manual-$strategy" 2 --trainer.strategy $strategy $options --data.batch_size 4 manual
+        must_equal manual "manual-$strategy" 1e-5
+    done
+    train manual-hybrid1 4 --trainer.strategy zero1 --trainer.shard_size 2 $options --data.batch_size 2 manual
+    must_equal manual manual-hybrid1 1e-5
+    train manual-hybrid3 4 --trainer.strategy zero3 --trainer.shard_size 2 $options --data.batch_size 2 manual
+    must_equal manual manual-hybrid3 1e-5
+    # From a checkpoint between two batches of a sum.
+    train manual-more 4 --trainer.strategy zero3 $options --data.batch_size 2 --ckpt_path runs/manual-zero2/version_0/checkpoints/last \
+        --trainer.max_steps $((steps + 5)) manual
+    train manual-more1 1 $options --data.batch_size 8 --ckpt_path runs/manual/version_0/checkpoints/last \
+        --trainer.max_steps $((steps + 5)) manual
+    must_equal manual manual-zero2 1e-5
+}
+
 # Optimizers in host memory (needs a device that is none: FLAGS), and a run that goes on with them.
 compare_offload() {
     for strategy in zero1 zero2 zero3; do
@@ -99,6 +120,7 @@ for case in $cases; do
         f16) # without a limit of norms: scaled sums overflow elsewhere
             compare f16 2 1 2e-3 --trainer.precision 16-mixed --trainer.gradient_clip_val 0 ;;
         unused) compare_unused ;;
+        manual) compare_manual ;;
         offload) compare_offload ;;
         *) echo "there is no case '$case'"; exit 2 ;;
     esac

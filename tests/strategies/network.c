@@ -5,6 +5,7 @@
 #include <light/light.h>
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { FEATURES = 24, CLASSES = 5, HIDDEN = 37 };
 
@@ -155,8 +156,63 @@ static const light_module_vtable network_vtable = {LIGHT_MODULE(network),
                                                    .test_step = network_validation_step,
                                                    .configure_optimizers = network_optimizers};
 
+/* ---- the same, optimized by hand ------------------------------------------ */
+
+/* Two optimizers: the first one's gradients add up over three batches, while the second one's are made and used between.
+ * So three batches make four steps. */
+static light_tensor *manual_training_step(light_module *base, light_step *s, const light_batch *batch)
+{
+    bool third = light_trainer_global_step(light_step_trainer(s)) % 4 == 2;
+    light_optimizer *front = light_optimizer_at(s, 0), *back = light_optimizer_at(s, 1);
+    light_toggle_optimizer(s, front);
+    light_manual_backward(s, loss_of(base, s, batch, "front_loss"));
+    light_untoggle_optimizer(s, front);
+    if (third) {
+        light_optimizer_step(s, front);
+        light_zero_grad(s, front);
+    }
+    light_toggle_optimizer(s, back);
+    light_manual_backward(s, loss_of(base, s, batch, "back_loss"));
+    light_optimizer_step(s, back);
+    light_zero_grad(s, back);
+    light_untoggle_optimizer(s, back);
+    return NULL;
+}
+
+static bool in_front(const light_parameter *p, void *user)
+{
+    const char *path = p->path;
+    (void)user;
+    return !strncmp(path, "in.", 3) || !strncmp(path, "norm.", 5);
+}
+
+static bool in_back(const light_parameter *p, void *user)
+{
+    return !in_front(p, user);
+}
+
+static light_status manual_optimizers(light_module *base, light_optimizers *out)
+{
+    network *n = (network *)base;
+    LIGHT_TRY(light_optimizers_add(
+        out, light_adamw(light_parameters_where(base, in_front, NULL), .lr = n->lr), NULL));
+    return light_optimizers_add(
+        out, light_sgd(light_parameters_where(base, in_back, NULL), .lr = n->lr, .momentum = 0.9), NULL);
+}
+
+static const light_module_vtable manual_vtable = {LIGHT_MODULE(network),
+                                                  .options = network_options,
+                                                  .init = network_init,
+                                                  .forward = network_forward,
+                                                  .training_step = manual_training_step,
+                                                  .validation_step = network_validation_step,
+                                                  .configure_optimizers = manual_optimizers,
+                                                  .manual_optimization = true};
+
+/* A last argument "manual" is not a flag: it chooses how the module is optimized. */
 int main(int argc, char **argv)
 {
-    return light_cli(argc, argv, &network_vtable, &numbers_vtable,
+    bool manual = !strcmp(argv[argc - 1], "manual");
+    return light_cli(argc - manual, argv, manual ? &manual_vtable : &network_vtable, &numbers_vtable,
                      .description = "Trains a small network, for tests of several processes.");
 }
