@@ -32,6 +32,8 @@ struct light_step {
     light_communicator
         *batch_group; /* batch norm in training uses the batches of its first ranks; NULL: its own */
     int batch_ranks;
+    struct light_batch_statistics
+        *batch_statistics;          /* looks after running statistics of batch norm; NULL: nobody does */
     const light_tensor *grad_scale; /* f32 scalar by which gradients are too large; NULL: they are not */
     void *trainer;                  /* what runs the step, for light_log and manual optimization */
 };

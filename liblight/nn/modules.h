@@ -17,4 +17,6 @@ light_status light_nn_refuse(const light_module *self, const char *format, ...) 
 light_status light_nn_positive(const light_module *self, const char *field, int64_t value);
 light_status light_nn_probability(const light_module *self, const char *field, double value);
 
+bool light_is_batch_norm(const light_module *m);
+
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* light_batch_norm, light_layer_norm, light_rms_norm, light_group_norm. */
+#include "nn/batch_statistics.h"
 #include "nn/modules.h"
 
-#include "autograd/op.h"
+#include "autograd/step.h"
 
 #include <float.h>
 
@@ -28,15 +29,24 @@ static light_status batch_norm_init(light_module *self)
                             LIGHT_INIT_ZEROS, true);
 }
 
+static light_status count_batch(light_batch_norm *m, light_step *s)
+{
+    light_unary_attrs one = {.code = LIGHT_UNARY_ADD_SCALAR, .a = 1};
+    if (s->batch_statistics) return light_batch_statistics_note(s->batch_statistics, s, m);
+    return LIGHT_RUN(s, UNARY, .in = {m->num_batches_tracked}, .out = {m->num_batches_tracked},
+                     .attrs = &one);
+}
+
 static light_tensor *batch_norm_forward(light_module *self, light_step *s, light_tensor *x)
 {
     light_batch_norm *m = (light_batch_norm *)self;
-    light_tensor *y = light_batch_norm_op(s, x, m->weight, m->bias, m->running_mean, m->running_var,
-                                          self->training, m->options.momentum, m->options.eps);
+    light_running running = {m->running_mean, m->running_var};
+    if (self->training && s->batch_statistics)
+        running = light_batch_statistics_divert(s->batch_statistics, m);
+    light_tensor *y = light_batch_norm_op(s, x, m->weight, m->bias, running.mean, running.var, self->training,
+                                          m->options.momentum, m->options.eps);
     if (!y || !self->training) return y;
-    light_unary_attrs one = {.code = LIGHT_UNARY_ADD_SCALAR, .a = 1};
-    light_status status =
-        LIGHT_RUN(s, UNARY, .in = {m->num_batches_tracked}, .out = {m->num_batches_tracked}, .attrs = &one);
+    light_status status = count_batch(m, s);
     if (status != LIGHT_OK) return light_step_fail(s, status, "batch_norm: %s", light_error_message());
     return y;
 }
@@ -46,6 +56,11 @@ static const light_module_vtable batch_norm_vtable = {
     .init = batch_norm_init,
     .forward = batch_norm_forward,
 };
+
+bool light_is_batch_norm(const light_module *m)
+{
+    return m->vtable == &batch_norm_vtable;
+}
 
 light_status light_batch_norm_init_with(light_batch_norm *module, light_module *parent, const char *name,
                                         const light_batch_norm_options *options)

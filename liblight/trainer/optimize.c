@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One batch of training: loss, backward, accumulation, clipping, optimizer, schedules. */
+#include "nn/batch_statistics.h"
 #include "optim/clip.h"
 #include "trainer/trainer.h"
 
@@ -275,6 +276,9 @@ static light_status end_window(light_trainer *t)
     LIGHT_TRY(count_window(t, &batches));
     if (t->host_step) LIGHT_TRY(light_step_begin(t->host_step));
     if (batches == 0) return LIGHT_OK; /* a stream that gave nothing more */
+    if (t->step->batch_statistics)
+        LIGHT_TRY(light_batch_statistics_apply(t->step->batch_statistics, t->step, t->strategy->tensors,
+                                               t->strategy->host, batches));
     if (t->optimizers->n) {
         LIGHT_TRY(mend_short_window(t, t->optimizers->entries[0].optimizer, batches));
         LIGHT_TRY(clip_and_step(t, t->optimizers->entries[0].optimizer));
@@ -349,6 +353,7 @@ light_status light_train_eagerly(light_trainer *t, light_batch *batch)
     t->stream_ended = batch->is_last;
     set_scaled(t, true);
     int64_t steps_before = t->global_step;
+    if (s->batch_statistics) LIGHT_TRY(light_batch_statistics_begin(s->batch_statistics, s, t->accumulated));
     light_range_push(s->device, "training_step");
     light_tensor *loss = t->module_hooks.training_step(t->module, s, batch);
     light_range_pop(s->device);

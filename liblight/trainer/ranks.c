@@ -33,6 +33,11 @@ light_status light_strategy_find(const light_trainer_options *o, const light_str
     if (!any && (*end || devices < 1 || devices > INT_MAX))
         return light_fail(LIGHT_ERR_ARGUMENT, "trainer.devices \"%s\": expected auto or a number, at least 1",
                           o->devices);
+    if (elastic && o->sync_batchnorm)
+        return light_fail(LIGHT_ERR_ARGUMENT,
+                          "trainer.deterministic elastic: with trainer.sync_batchnorm a batch norm sees the "
+                          "batches of all processes at once, so results depend on how many there are; leave "
+                          "one of the two out");
     bool several = world->size > 1 || devices > 1 || o->num_nodes > 1;
     if (!strcmp(name, "auto")) name = several || elastic ? "ddp" : "single";
     if (!strcmp(name, "single")) {

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/time.h"
 #include "base/world.h"
+#include "nn/batch_statistics.h"
 #include "nn/flat.h"
 
 #include <light/message.h>
@@ -239,6 +240,16 @@ light_status light_make_train_loader(light_trainer *t)
     return LIGHT_OK;
 }
 
+/* In deterministic elastic. With sync_batchnorm all ranks have the same; manual optimization, which has no windows, does it
+ * with one process alone. */
+static light_status make_batch_statistics(light_trainer *t)
+{
+    if (!t->strategy || !t->strategy->ordered) return LIGHT_OK;
+    if (t->options.sync_batchnorm || t->module_hooks.manual_optimization) return LIGHT_OK;
+    return light_batch_statistics_new(t->module, t->share.run, t->strategy->rank, t->strategy->size,
+                                      t->device, &t->step->batch_statistics);
+}
+
 /* Optimizers in host memory compute there. */
 static light_status make_host_step(light_trainer *t)
 {
@@ -316,6 +327,7 @@ static light_status set_up(light_trainer *t, const light_checkpoint *checkpoint)
         LIGHT_TRY(light_make_train_loader(t));
         LIGHT_TRY(light_agree_on_model(t));
         LIGHT_TRY(attach(t)); /* optimizers keep state for what this rank owns */
+        LIGHT_TRY(make_batch_statistics(t));
         LIGHT_TRY(make_optimizers(t));
         LIGHT_TRY(light_graphs_new(t));
     } else {
@@ -430,6 +442,10 @@ static light_status run_inside(light_trainer *t, const light_run_options *option
 /* The module may go after a run. One that has failed has ended the job. */
 static void leave_strategy(light_trainer *t, light_status status)
 {
+    if (t->step && t->step->batch_statistics) {
+        light_batch_statistics_free(t->step->batch_statistics);
+        t->step->batch_statistics = NULL;
+    }
     if (t->strategy && t->attached) {
         if (t->strategy->size > 1) free_optimizers(t); /* their state is of this rank's part alone */
         t->strategy->vtable->detach(t->strategy);

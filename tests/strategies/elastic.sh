@@ -12,7 +12,7 @@ cd "$folder"
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none
 flags="--trainer.max_steps $steps --trainer.deterministic elastic --trainer.accumulate_grad_batches 8
-    --trainer.gradient_clip_val 0.5 --trainer.shard_unit_mb 0.008 --trainer.bucket_cap_mb 0.004
+    --model.batch_norm true --trainer.gradient_clip_val 0.5 --trainer.shard_unit_mb 0.008 --trainer.bucket_cap_mb 0.004
     --trainer.enable_progress_bar false --trainer.enable_model_summary false --trainer.enable_learning_curve false $more"
 ran=0
 
@@ -38,6 +38,18 @@ train first 1 ddp || { tail -n 5 first.log; exit 1; }
 train other 1 ddp --trainer.seed 2
 if "$tool" diff runs/first/version_0/checkpoints/last runs/other/version_0/checkpoints/last >/dev/null 2>&1; then
     echo 'FAILED: another seed gives the same weights'
+    exit 1
+fi
+
+# One window makes the running statistics of batch norm what they are without it, within the rounding of eight changes,
+# and counts as many batches. (They are about 1, where numbers are 1.2e-7 apart.)
+train window 1 ddp --trainer.max_steps 1 || { tail -n 5 window.log; exit 1; }
+train plain 1 single --trainer.max_steps 1 --trainer.deterministic false || { tail -n 5 plain.log; exit 1; }
+"$tool" diff runs/window/version_0/checkpoints/last runs/plain/version_0/checkpoints/last >diff.log 2>&1 || :
+if grep -q num_batches_tracked diff.log || grep 'running_' diff.log | awk '{ exit !($(NF - 2) > 2e-6) }' ||
+    ! grep -q 'tensors are equal' diff.log; then
+    echo 'FAILED: other running statistics than without deterministic elastic:'
+    cat diff.log
     exit 1
 fi
 

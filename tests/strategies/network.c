@@ -84,8 +84,9 @@ typedef struct network {
     light_module base;
     light_linear in, middle, again, out;
     light_layer_norm norm;
+    light_batch_norm batch;
     double dropout, lr;
-    bool leave_out;
+    bool leave_out, batch_norm;
     bool skips; /* the layer `again`, in this batch */
 } network;
 
@@ -93,6 +94,7 @@ static const light_option network_options[] = {
     LIGHT_OPTION(network, dropout, 0.1, "share of activations dropped"),
     LIGHT_OPTION(network, lr, 0.01, "learning rate"),
     LIGHT_OPTION(network, leave_out, false, "odd batches do not use the layer `again`"),
+    LIGHT_OPTION(network, batch_norm, false, "a batch norm, which is used twice"),
     LIGHT_OPTIONS_END,
 };
 
@@ -101,6 +103,7 @@ static light_status network_init(light_module *base)
     network *n = (network *)base;
     LIGHT_TRY(light_linear_init(&n->in, base, "in", .in_features = FEATURES, .out_features = HIDDEN));
     LIGHT_TRY(light_layer_norm_init(&n->norm, base, "norm", .features = HIDDEN));
+    if (n->batch_norm) LIGHT_TRY(light_batch_norm_init(&n->batch, base, "batch", .features = HIDDEN));
     LIGHT_TRY(light_linear_init(&n->middle, base, "middle", .in_features = HIDDEN, .out_features = HIDDEN));
     LIGHT_TRY(light_linear_init(&n->again, base, "again", .in_features = HIDDEN, .out_features = HIDDEN));
     LIGHT_TRY(light_linear_init(&n->out, base, "out", .in_features = HIDDEN, .out_features = CLASSES));
@@ -112,6 +115,8 @@ static light_tensor *network_forward(light_module *base, light_step *s, light_te
 {
     network *n = (network *)base;
     light_tensor *h = light_relu(s, light_forward(s, &n->in.base, x));
+    if (n->batch_norm)
+        h = light_forward(s, &n->batch.base, light_gelu(s, light_forward(s, &n->batch.base, h)));
     h = light_dropout(s, light_forward(s, &n->norm.base, h), n->dropout);
     h = light_gelu(s, light_forward(s, &n->middle.base, h));
     if (!n->skips) h = light_gelu(s, light_forward(s, &n->again.base, h));
