@@ -16,8 +16,8 @@
  * - Values of zero3 are gathered where they are read, into one of three slots; unit i always into slot i mod 3, so its
  *   tensors keep their addresses. The neighbour that will be read next is gathered ahead.
  *
- * All processes must gather and reduce in the same order, so they must compute alike. Where one of them has no batch, rank
- * 0 tells it step by step what the others do. */
+ * All processes must gather and reduce in the same order, so they must compute alike. Where one of them has no batch, one
+ * that has tells it step by step what the others do. */
 #include "strategies/fsdp.h"
 #include "strategies/builtin.h"
 
@@ -81,6 +81,14 @@ static light_status keep_leaf(light_fsdp *f, light_step *s, int64_t leaf)
     return LIGHT_OK;
 }
 
+/* What the next backward gives is written, not added. */
+static void begin_anew(light_fsdp *f)
+{
+    for (int i = 0; i < f->n; i++)
+        for (int64_t k = 0; k < f->units[i].buffer->n; k++)
+            light_grad_zero(f->units[i].buffer->entries[k].parameter->tensor);
+}
+
 static light_status after_backward(light_strategy *self, light_step *s, const light_window *window,
                                    bool backward)
 {
@@ -104,10 +112,7 @@ static light_status after_backward(light_strategy *self, light_step *s, const li
         if (f->units[i].reduced) LIGHT_TRY(light_fsdp_finish_reduction(f, s, &f->units[i]));
     for (int i = 0; i < f->n && window->last && f->offload; i++)
         LIGHT_TRY(light_fsdp_bring_grads(&f->units[i]));
-    if (!window->last && f->each) /* the next batch's gradients arrive anew */
-        for (int i = 0; i < f->n; i++)
-            for (int64_t k = 0; k < f->units[i].buffer->n; k++)
-                light_grad_zero(f->units[i].buffer->entries[k].parameter->tensor);
+    if (!window->last && f->each) begin_anew(f);
     return LIGHT_OK;
 }
 
@@ -126,12 +131,12 @@ static light_status after_step(light_strategy *self, light_step *s)
     return light_fsdp_forget_values(f);
 }
 
-/* Does what rank 0 does, until it is done. */
+/* Does what the leader does, until it is done. */
 static light_status follow(light_fsdp *f, light_step *s)
 {
     for (;;) {
         light_event led;
-        LIGHT_TRY(light_broadcast_bytes(f->job.base.host, &led, sizeof led, 0, "order of units"));
+        LIGHT_TRY(light_broadcast_bytes(f->job.base.host, &led, sizeof led, f->leader, "order of units"));
         if (led.kind == LIGHT_EVENT_END || led.unit < 0 || led.unit >= f->n)
             return light_fsdp_forget_values(f);
         f->led = false; /* what follows has been agreed */
@@ -144,15 +149,17 @@ static light_status follow(light_fsdp *f, light_step *s)
 }
 
 static light_status begin_batch(light_strategy *self, light_step *s, const light_window *window, bool mine,
-                                bool all)
+                                int leader)
 {
     light_fsdp *f = (light_fsdp *)self;
     f->walking = false;
     LIGHT_TRY(light_fsdp_forget_values(f));
-    if (all) return LIGHT_OK;
+    if (leader < 0) return LIGHT_OK;
     f->led = true;
+    f->leader = leader;
     if (mine) return LIGHT_OK;
     if (window) {
+        if (window->first) begin_anew(f); /* the trainer's zero_grad comes later */
         LIGHT_TRY(before_backward(self, s, window));
         f->walking = false;
     }

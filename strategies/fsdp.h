@@ -57,7 +57,8 @@ struct light_fsdp {
     bool reducing; /* in this backward */
     int next;      /* unit that is reduced next, n - 1 .. 0; -1: all are */
     light_window window;
-    bool led;      /* some rank has no batch in this turn */
+    bool led;      /* some rank has no batch in this turn, */
+    int leader;    /* and this one, which has, tells what comes */
     bool followed; /* this one had none, and has done what the others did */
 };
 
@@ -69,7 +70,7 @@ typedef struct light_event {
 } light_event;
 enum { LIGHT_EVENT_END, LIGHT_EVENT_GATHER, LIGHT_EVENT_REDUCE };
 
-/* In a turn that not all ranks compute: rank 0 tells what comes next, the others check that it is what they do. */
+/* In a turn that not all ranks compute: the leader tells what comes next, the others check that it is what they do. */
 light_status light_fsdp_agree(light_fsdp *f, int kind, int unit);
 
 /* ---- values: fsdp_values.c ------------------------------------------------------ */

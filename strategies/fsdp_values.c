@@ -8,7 +8,7 @@ light_status light_fsdp_agree(light_fsdp *f, int kind, int unit)
 {
     light_event mine = {kind, unit}, led = mine;
     if (!f->led) return LIGHT_OK;
-    LIGHT_TRY(light_broadcast_bytes(f->job.base.host, &led, sizeof led, 0, "order of units"));
+    LIGHT_TRY(light_broadcast_bytes(f->job.base.host, &led, sizeof led, f->leader, "order of units"));
     if (led.kind == mine.kind && led.unit == mine.unit) return LIGHT_OK;
     return light_fail(
         LIGHT_ERR_STATE,

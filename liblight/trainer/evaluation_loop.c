@@ -56,7 +56,6 @@ light_status light_make_eval_loader(light_trainer *t, light_stage stage)
     for (light_loader *l = t->eval_loader; l; l = light_loader_following(l)) {
         light_loader_set_seed(l, (uint64_t)t->options.seed);
         LIGHT_TRY(light_share_loader(t, l, 1));
-        LIGHT_TRY(light_check_stream(t, l));
         if (light_loader_num_batches(l) == 0)
             return light_fail(LIGHT_ERR_ARGUMENT, "%s: the dataset (%s) gives no batch",
                               hooks_of[stage].loader, light_loader_dataset_name(l));
@@ -113,21 +112,30 @@ static light_status evaluate_batch(light_trainer *t, const stage_hooks *hooks, l
     return LIGHT_OK;
 }
 
-/* The batch of a turn and its evaluation, where this rank has one. *more is false at the end of a stream. */
+/* The batch of a turn, where this rank has one; else its size is 0. */
+static light_status next_batch(light_trainer *t, light_loader *loader, light_batch *batch)
+{
+    *batch = (light_batch){.index = -1};
+    if (t->eval_turn.batch < 0) return LIGHT_OK;
+    if (t->strategy)
+        light_step_set_counter(
+            t->step, EVALUATION_COUNTER +
+                         (uint64_t)(t->eval_batch.ready - t->eval_turn.before + t->eval_turn.batch + 1));
+    return light_loader_next(loader, t->step, batch);
+}
+
+/* *more is false at the end of a stream. */
 static light_status evaluate_turn(light_trainer *t, const stage_hooks *hooks, light_loader *loader,
                                   bool *more)
 {
     light_batch batch;
     int64_t n = t->eval_turn.after - t->eval_turn.before;
     LIGHT_TRY(light_step_begin(t->step));
-    LIGHT_TRY(light_begin_turn(t, &t->eval_turn, false));
-    if (t->eval_turn.batch >= 0) {
-        if (t->strategy)
-            light_step_set_counter(
-                t->step, EVALUATION_COUNTER +
-                             (uint64_t)(t->eval_batch.ready - t->eval_turn.before + t->eval_turn.batch + 1));
-        LIGHT_TRY(light_loader_next(loader, t->step, &batch));
-        if (!(*more = batch.size > 0)) return LIGHT_OK;
+    LIGHT_TRY(next_batch(t, loader, &batch));
+    LIGHT_TRY(light_begin_turn(t, false, batch.size > 0, more));
+    *more |= !t->eval_streams;
+    if (!*more) return LIGHT_OK;
+    if (batch.size > 0) {
         LIGHT_TRY(light_transfer_batch(t, &batch));
         LIGHT_TRY(evaluate_batch(t, hooks, &batch));
         LIGHT_TRY(light_end_turn(t));
@@ -156,7 +164,9 @@ static light_status evaluate_loader(light_trainer *t, const stage_hooks *hooks, 
 {
     LIGHT_TRY(limit_loader(t, hooks, loader, limit));
     const light_share share = light_share_of(t, 1, 0, t->num_eval_batches);
-    bool more = true, stop = false, together = !t->strategy || light_loader_num_batches(loader) >= 0;
+    bool more = true, stop = false, together;
+    t->eval_streams = light_loader_num_batches(loader) < 0;
+    together = !t->strategy || !t->eval_streams;
     LIGHT_TRY(light_begin_share(loader, 0, &share));
     t->current_batch = 0;
     for (int64_t turn = 0; share.total < 0 || turn < light_share_turns(&share); turn++) {

@@ -156,7 +156,7 @@ static light_status skip_epoch(light_trainer *t, int64_t n)
 /* Progress counts the batches of all ranks in this turn. */
 static light_status run_batch(light_trainer *t, light_batch *batch)
 {
-    bool go_on = true, mine = batch->size > 0;
+    bool go_on = true, mine = batch->size > 0, any;
     int64_t n = t->turn.after - t->turn.before;
     t->running_batch = mine ? batch : NULL;
     t->moment = LIGHT_LOG_TRAIN_STEP;
@@ -166,7 +166,7 @@ static light_status run_batch(light_trainer *t, light_batch *batch)
     if (!go_on) return skip_epoch(t, n);
     t->batch.started += n;
     t->batch_current.started += n;
-    LIGHT_TRY(light_begin_turn(t, &t->turn, true));
+    LIGHT_TRY(light_begin_turn(t, true, mine, &any));
     LIGHT_TRY(mine ? light_train_on_batch(t, batch) : light_train_on_nothing(t));
     t->batch.processed += n;
     t->batch_current.processed += n;

@@ -90,24 +90,28 @@ static bool alone(const light_trainer *t)
 
 /* ---- turns ---------------------------------------------------------------- */
 
-light_status light_begin_turn(light_trainer *t, const light_turn *turn, bool training)
+/* Of a stream each rank knows its own end only. *first: a rank that has a batch, `size` when none has; *all: all have. */
+static light_status ask_who_has_a_batch(light_trainer *t, bool mine, int *first, bool *all)
 {
-    if (!t->strategy || !t->strategy->vtable->begin_batch) return LIGHT_OK;
-    const light_window window = light_window_of(t, turn->ends);
-    bool all = turn->present == t->strategy->size && !(training && t->streams); /* of a stream nobody knows */
-    return t->strategy->vtable->begin_batch(t->strategy, t->step, training ? &window : NULL, turn->batch >= 0,
-                                            all);
+    double answers[2] = {mine ? t->strategy->rank : t->strategy->size, mine};
+    LIGHT_TRY(light_reduce_doubles(t->strategy->host, answers, 2, LIGHT_COMBINE_MIN, "batches of a stream"));
+    *first = (int)answers[0];
+    *all = answers[1] != 0;
+    return LIGHT_OK;
 }
 
-light_status light_check_stream(const light_trainer *t, const light_loader *loader)
+light_status light_begin_turn(light_trainer *t, bool training, bool mine, bool *any)
 {
-    bool needs_company = t->strategy && t->strategy->size > 1 && t->strategy->vtable->begin_batch;
-    if (!needs_company || light_loader_num_batches(loader) >= 0) return LIGHT_OK;
-    return light_fail(
-        LIGHT_ERR_UNSUPPORTED,
-        "strategy %s needs datasets whose length is known, so that ranks go through them together; %s is "
-        "a stream: use zero2, zero1 or ddp",
-        t->strategy->vtable->name, light_loader_dataset_name(loader));
+    const light_turn *turn = training ? &t->turn : &t->eval_turn;
+    *any = mine;
+    if (!t->strategy || !t->strategy->vtable->begin_batch) return LIGHT_OK;
+    const light_window window = light_window_of(t, turn->ends);
+    int first = 0;
+    bool all = turn->present == t->strategy->size;
+    if (training ? t->streams : t->eval_streams) LIGHT_TRY(ask_who_has_a_batch(t, mine, &first, &all));
+    *any = first < t->strategy->size;
+    return t->strategy->vtable->begin_batch(t->strategy, t->step, training ? &window : NULL, mine,
+                                            all || !*any ? -1 : first);
 }
 
 light_status light_end_turn(light_trainer *t)

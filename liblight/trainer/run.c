@@ -153,7 +153,6 @@ static light_status check_shares(const light_trainer *t)
 {
     const char *dataset = light_loader_dataset_name(t->train_loader);
     if (!t->streams || !t->strategy) return LIGHT_OK;
-    LIGHT_TRY(light_check_stream(t, t->train_loader));
     if (!strcmp(t->options.deterministic, "elastic"))
         return light_fail(
             LIGHT_ERR_UNSUPPORTED,

@@ -56,10 +56,11 @@ typedef struct light_strategy_vtable {
      * values are those of rank 0 from then on. */
     light_status (*attach)(light_strategy *self, light_module *module, light_step *s);
     /* Around the batch of each turn, of training and (`window` NULL) of evaluation, where forward passes ask other ranks
-     * for values. `mine`: this rank has a batch; `all`: all ranks have one. Without a batch begin_batch does its part in
-     * what the others do. NULL: no rank needs another one's company in a forward pass. */
+     * for values. `mine`: this rank has a batch; `leader`: the first rank that has one, where not all do, else -1. Without
+     * a batch begin_batch does its part in what the others do. NULL: no rank needs another one's company in a forward
+     * pass. */
     light_status (*begin_batch)(light_strategy *self, light_step *s, const light_window *window, bool mine,
-                                bool all);
+                                int leader);
     light_status (*end_batch)(light_strategy *self, light_step *s);
     /* Before and after a backward. after_backward also, with `backward` false, in each turn in which this rank has no
      * batch. When it has returned for the last batch, the gradients that the optimizer works on are those of the window,

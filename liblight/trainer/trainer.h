@@ -211,6 +211,7 @@ struct light_trainer {
     light_turn turn;     /* the current one */
     light_turn eval_turn;
     bool streams;      /* the loader reads a stream: ranks may end anywhere */
+    bool eval_streams; /* so does the one of the evaluation that runs */
     bool stream_ended; /* this rank has */
     bool stepped;      /* the last batch ended a window */
     bool skip_epoch;
@@ -322,11 +323,10 @@ light_status light_train_on_nothing(light_trainer *t);
 int64_t light_window_length(const light_trainer *t);
 /* The current turn as strategies see it. */
 light_window light_window_of(const light_trainer *t, bool last);
-/* ranks.c. Around a turn of training or of evaluation: see light_strategy_vtable.begin_batch. */
-light_status light_begin_turn(light_trainer *t, const light_turn *turn, bool training);
+/* ranks.c. Around a turn of training or of evaluation: see light_strategy_vtable.begin_batch. `mine`: this rank has a batch;
+ * *any: some rank that it goes through the turn with has one. */
+light_status light_begin_turn(light_trainer *t, bool training, bool mine, bool *any);
 light_status light_end_turn(light_trainer *t);
-/* Refuses streams to strategies whose ranks need each other in every turn. */
-light_status light_check_stream(const light_trainer *t, const light_loader *loader);
 bool light_window_ends(const light_trainer *t);
 /* Counts a step of automatic optimization whose work the device has been asked for by a graph. */
 light_status light_count_recorded_step(light_trainer *t);

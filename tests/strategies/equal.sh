@@ -4,7 +4,7 @@
 # rounding, for each strategy, precision and way to spread batches. One process accumulates as many batches as all of them
 # together.
 set -eu
-program=$1 tool=$2 steps=${3:-20} more=${4:-} cases=${5:-plain odd bf16 f16 unused manual}
+program=$1 tool=$2 steps=${3:-20} more=${4:-} cases=${5:-plain odd bf16 f16 unused streams manual}
 command -v mpirun >/dev/null || { echo 'skipped: mpirun was not found (Debian: openmpi-bin)'; exit 77; }
 folder=$(mktemp -d "$(test -w /dev/shm && echo /dev/shm || echo /tmp)/light-equal-XXXXXX")
 trap 'rm -rf "$folder"' EXIT
@@ -75,6 +75,27 @@ compare_unused() {
     done
 }
 
+# Of a stream each rank has a part of its own, so that there is nothing that one process would do alike: the strategies are
+# compared. To the second epoch, with parts of different lengths.
+compare_streams() {
+    for ranks in 2 4; do
+        options="--data.shards $((ranks + 1)) --trainer.accumulate_grad_batches 2 --trainer.collective_timeout 20"
+        for strategy in ddp zero1 zero2 zero3; do
+            train "stream$ranks-$strategy" $ranks --trainer.strategy $strategy $options --trainer.max_steps $((steps * 2))
+            must_equal stream$ranks-ddp "stream$ranks-$strategy" 1e-5
+            same_val_loss stream$ranks-ddp "stream$ranks-$strategy"
+        done
+    done
+}
+
+val_loss() { awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == "val_loss") column = i }
+    NR > 1 && column && $column != "" { loss = $column } END { print loss }' "runs/$1/version_0/metrics.csv"; }
+
+same_val_loss() {
+    awk -v a="$(val_loss "$1")" -v b="$(val_loss "$2")" 'BEGIN { exit !(a != "" && (a - b) ^ 2 < 1e-5 ^ 2) }' ||
+        { echo "FAILED: $2 has val_loss $(val_loss "$2"), $1 has $(val_loss "$1")"; exit 1; }
+}
+
 # Manual optimization takes the mean over ranks, so that one process needs batches as large as theirs together.
 compare_manual() {
     # One unit, so that it has gradients of both optimizers.
@@ -120,6 +141,7 @@ for case in $cases; do
         f16) # without a limit of norms: scaled sums overflow elsewhere
             compare f16 2 1 2e-3 --trainer.precision 16-mixed --trainer.gradient_clip_val 0 ;;
         unused) compare_unused ;;
+        streams) compare_streams ;;
         manual) compare_manual ;;
         offload) compare_offload ;;
         *) echo "there is no case '$case'"; exit 2 ;;

@@ -13,7 +13,7 @@ enum { FEATURES = 24, CLASSES = 5, HIDDEN = 37 };
 
 typedef struct numbers {
     light_datamodule base;
-    int64_t samples, batch_size;
+    int64_t samples, batch_size, shards;
     float *x;
     int64_t *y;
     light_dataset *train, *val;
@@ -22,8 +22,68 @@ typedef struct numbers {
 static const light_option numbers_options[] = {
     LIGHT_OPTION(numbers, samples, 203, "samples to train on"),
     LIGHT_OPTION(numbers, batch_size, 4, "samples in a batch"),
+    LIGHT_OPTION(numbers, shards, 0, "of a stream; 0: the samples are known beforehand"),
     LIGHT_OPTIONS_END,
 };
+
+/* Samples as a stream. Shard 1 has most of them, so that ranks end at different times, and rank 0 not last. */
+typedef struct source {
+    light_dataset base;
+    const numbers *of;
+    int64_t samples;
+} source;
+
+typedef struct source_stream {
+    light_stream base;
+    int64_t next;
+} source_stream;
+
+static light_status source_describe(light_dataset *self, light_field *fields, int *n)
+{
+    (void)self;
+    fields[0] = (light_field){"x", LIGHT_F32, LIGHT_SHAPE(FEATURES)};
+    fields[1] = (light_field){"y", LIGHT_I64, LIGHT_SCALAR};
+    *n = 2;
+    return LIGHT_OK;
+}
+
+static light_status source_open(light_dataset *self, light_stream *stream)
+{
+    (void)self;
+    ((source_stream *)stream)->next = 0;
+    return LIGHT_OK;
+}
+
+static int64_t shard_of(int64_t sample, int shards)
+{
+    int64_t k = sample % 8;
+    return k == 0 || shards == 1 ? 0 : k + 1 < shards ? k + 1 : 1;
+}
+
+static light_status source_next(light_dataset *self, light_stream *stream, void *const *to, bool *end)
+{
+    const source *d = (const source *)self;
+    source_stream *s = (source_stream *)stream;
+    while (s->next < d->samples && shard_of(s->next, stream->num_shards) != stream->shard) s->next++;
+    if ((*end = s->next >= d->samples)) return LIGHT_OK;
+    memcpy(to[0], d->of->x + s->next * FEATURES, FEATURES * sizeof *d->of->x);
+    memcpy(to[1], d->of->y + s->next, sizeof *d->of->y);
+    s->next++;
+    return LIGHT_OK;
+}
+
+static const light_dataset_vtable source_vtable = {LIGHT_DATASET(source), .describe = source_describe,
+                                                   .stream_size = sizeof(source_stream),
+                                                   .stream_open = source_open, .stream_next = source_next};
+
+static light_loader *stream_of(const numbers *d, int64_t samples)
+{
+    light_dataset *dataset;
+    if (light_dataset_new(&dataset, &source_vtable) != LIGHT_OK) return NULL;
+    ((source *)dataset)->of = d;
+    ((source *)dataset)->samples = samples;
+    return light_loader_new(dataset, .batch_size = d->batch_size, .shards = (int)d->shards);
+}
 
 static light_status numbers_setup(light_datamodule *base, light_stage stage)
 {
@@ -51,12 +111,14 @@ static light_status numbers_setup(light_datamodule *base, light_stage stage)
 static light_loader *numbers_train(light_datamodule *base)
 {
     numbers *d = (numbers *)base;
+    if (d->shards) return stream_of(d, d->samples);
     return light_loader_new(d->train, .batch_size = d->batch_size, .shuffle = true);
 }
 
 static light_loader *numbers_val(light_datamodule *base)
 {
     numbers *d = (numbers *)base;
+    if (d->shards) return stream_of(d, d->samples / 3);
     return light_loader_new(d->val, .batch_size = d->batch_size);
 }
 
