@@ -71,7 +71,7 @@ static light_status start(light_control *c, light_communicator *host)
     if (!c->peers || !c->waits) return LIGHT_ERR_MEMORY;
     for (int r = 0; r < c->size; r++) {
         c->peers[r].wire.socket = -1;
-        c->peers[r].beat = (light_beat){.boundary = -1, .call.sequence = -1};
+        c->peers[r].beat = (light_beat){.boundary = -1, .call.mark.number = -1};
     }
     c->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (c->wake < 0) return light_fail(LIGHT_ERR_IO, "the control channel: %s", strerror(errno));

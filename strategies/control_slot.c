@@ -24,17 +24,13 @@ static void write_words(light_control_slot *slot, const light_control_call *call
 void light_control_slot_init(light_control_slot *slot)
 {
     atomic_init(&slot->version, 0);
-    write_words(slot, &(light_control_call){.sequence = -1});
+    write_words(slot, &(light_control_call){.mark.number = -1});
 }
 
 void light_control_slot_enter(light_control_slot *slot, const light_collective *call, int64_t sequence)
 {
-    light_control_call c = {.sequence = sequence,
-                            .count = call->count,
-                            .kind = (int32_t)call->kind,
-                            .dtype = (int32_t)call->dtype,
-                            .waiting = 1};
-    if (call->what) strncpy(c.what, call->what, sizeof c.what - 1);
+    light_control_call c = {.waiting = 1};
+    light_call_mark_set(&c.mark, call, sequence);
     write_words(slot, &c);
 }
 

@@ -4,6 +4,7 @@
 #ifndef LIGHT_STRATEGIES_CONTROL_STATE_H
 #define LIGHT_STRATEGIES_CONTROL_STATE_H
 
+#include "strategies/call_mark.h"
 #include "strategies/control.h"
 #include "strategies/control_wire.h"
 
@@ -11,17 +12,13 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define LIGHT_CONTROL_WHAT 48   /* bytes of a collective's text that are kept */
 #define LIGHT_CONTROL_TEXT 2048 /* of a failure's */
 
 /* ---- the call that a process waits for ----------------------------------------- */
 
 typedef struct light_control_call {
-    int64_t sequence; /* of the newest call entered; -1: none */
-    int64_t count;
-    int32_t kind, dtype;
-    int64_t waiting; /* not left yet */
-    char what[LIGHT_CONTROL_WHAT];
+    light_call_mark mark; /* of the newest call entered */
+    int64_t waiting;      /* not left yet */
 } light_control_call;
 
 /* Written by the thread that waits, read by the channel's; neither ever waits for the other. */
@@ -131,8 +128,9 @@ light_status light_control_connect(light_control *c, light_communicator *host);
 /* control_thread.c */
 void *light_control_run(void *control);
 
-/* control_watch.c: whether someone has hung, on the first process by all heartbeats, on others by the first one's. */
-bool light_control_watch(light_control *c, char *text, size_t bytes);
+/* control_watch.c: whether the job has come to a halt, on the first process by all heartbeats, on others by the first one's;
+ * and the exit code that it then ends with. */
+bool light_control_watch(light_control *c, int *code, char *text, size_t bytes);
 
 /* control_stop.c: the thread's part in agreeing on a stop. */
 void light_control_stop_ask(light_control *c);

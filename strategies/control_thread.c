@@ -157,7 +157,7 @@ static void look_at_self(light_control *c)
     light_peer *self = &c->peers[c->rank];
     light_control_call call = self->beat.call;
     light_control_slot_read(&c->slot, &call);
-    bool same = call.waiting && self->beat.call.waiting && call.sequence == self->beat.call.sequence;
+    bool same = call.waiting && self->beat.call.waiting && call.mark.number == self->beat.call.mark.number;
     self->beat.waited = same ? self->beat.waited + (c->clock - self->heard) : 0;
     self->beat.call = call;
     self->beat.boundary = atomic_load(&c->boundary);
@@ -168,6 +168,7 @@ static void look_at_self(light_control *c)
 static void beat(light_control *c)
 {
     char text[LIGHT_CONTROL_TEXT];
+    int code;
     c->next_beat = c->clock + beat_seconds(c);
     look_at_self(c);
     for (int r = 0; r < c->size; r++) {
@@ -176,10 +177,9 @@ static void beat(light_control *c)
         if (hears && p->wire.out_to == 0)
             light_wire_put(&p->wire, LIGHT_FRAME_BEAT, 0, &c->peers[c->rank].beat, sizeof p->beat);
     }
-    if (!atomic_load(&c->failed) && light_control_watch(c, text, sizeof text)) {
+    if (!atomic_load(&c->failed) && light_control_watch(c, &code, text, sizeof text)) {
         c->stay = c->rank > 0 ? STAY_SECONDS : 0;
-        light_control_end_job(c, LIGHT_ERR_PEER, LIGHT_EXIT_PEER,
-                              c->rank == 0 ? LIGHT_TELL : LIGHT_TELL_IF_HEIR, text);
+        light_control_end_job(c, LIGHT_ERR_PEER, code, c->rank == 0 ? LIGHT_TELL : LIGHT_TELL_IF_HEIR, text);
     }
 }
 

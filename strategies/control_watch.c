@@ -1,41 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who has hung? Times are those of the channel's own clock, so a job that was stopped as a whole and goes on is none
- * the worse for it. */
+/* Who has hung, or is where nobody else is? Times are those of the channel's own clock, so a job that was stopped as a
+ * whole and goes on is none the worse for it. */
 #include "strategies/control_state.h"
+
+#include "base/exit.h"
 
 #include <stdio.h>
 #include <string.h>
 
 /* Before the first step processes prepare data, and after the last one they save; one may keep the others waiting. */
 #define PATIENCE 10
-
-static void format_bytes(double bytes, char *text, size_t size)
-{
-    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB"};
-    int unit = 0;
-    for (; bytes >= 1024 && unit < 3; unit++) bytes /= 1024;
-    snprintf(text, size, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
-}
-
-/* "all_reduce #1234 (gradients 5 of 12, 25.0 MiB)" */
-static char *name_call(const light_control_call *call, char *text, size_t bytes)
-{
-    char volume[32] = "";
-    bool known = call->kind >= 0 && call->kind < LIGHT_COLLECTIVE_COUNT;
-    if (call->count > 0)
-        format_bytes((double)call->count * (double)light_dtype_size((light_dtype)call->dtype), volume,
-                     sizeof volume);
-    int used = snprintf(text, bytes, "%s #%lld", known ? light_collective_names[call->kind] : "call",
-                        (long long)call->sequence);
-    if (call->what[0] || volume[0])
-        snprintf(text + used, bytes - (size_t)used, " (%.*s%s%s)", LIGHT_CONTROL_WHAT - 1, call->what,
-                 call->what[0] && volume[0] ? ", " : "", volume);
-    return text;
-}
+/* In a call that has not moved. */
+#define STUCK_SECONDS 1.0
 
 static bool is_waiting(const light_peer *p)
 {
     return p->beat.call.waiting && p->ended_at == 0;
+}
+
+static const light_call_mark *mark_of(const light_control *c, int rank)
+{
+    return &c->peers[rank].beat.call.mark;
 }
 
 /* The time limit that holds now. */
@@ -56,13 +41,13 @@ static bool anyone_waits(const light_control *c, int but)
 }
 
 /* The call that others wait in and `rank` has not come to, the lowest of them; NULL: none. */
-static const light_control_call *call_missed_by(const light_control *c, int rank)
+static const light_call_mark *call_missed_by(const light_control *c, int rank)
 {
-    const light_control_call *missed = NULL;
+    const light_call_mark *missed = NULL;
     for (int r = 0; r < c->size; r++) {
-        const light_control_call *call = &c->peers[r].beat.call;
-        bool behind = is_waiting(&c->peers[r]) && call->sequence > c->peers[rank].beat.call.sequence;
-        if (behind && (!missed || call->sequence < missed->sequence)) missed = call;
+        const light_call_mark *call = mark_of(c, r);
+        bool behind = is_waiting(&c->peers[r]) && call->number > mark_of(c, rank)->number;
+        if (behind && (!missed || call->number < missed->number)) missed = call;
     }
     return missed;
 }
@@ -70,14 +55,14 @@ static const light_control_call *call_missed_by(const light_control *c, int rank
 static void tell_silent(const light_control *c, int rank, char *text, size_t bytes)
 {
     char name[128], call[160];
-    const light_control_call *missed = call_missed_by(c, rank), *own = &c->peers[rank].beat.call;
+    const light_call_mark *missed = call_missed_by(c, rank), *own = mark_of(c, rank);
     light_control_name(c, rank, name, sizeof name);
     if (missed)
         snprintf(text, bytes, "%s never entered %s; last heartbeat %.0f s ago", name,
-                 name_call(missed, call, sizeof call), c->clock - c->peers[rank].heard);
+                 light_call_mark_name(missed, call, sizeof call), c->clock - c->peers[rank].heard);
     else if (is_waiting(&c->peers[rank]))
         snprintf(text, bytes, "%s has stopped in %s; last heartbeat %.0f s ago", name,
-                 name_call(own, call, sizeof call), c->clock - c->peers[rank].heard);
+                 light_call_mark_name(own, call, sizeof call), c->clock - c->peers[rank].heard);
     else
         snprintf(text, bytes, "%s has stopped while others wait for it; last heartbeat %.0f s ago", name,
                  c->clock - c->peers[rank].heard);
@@ -102,7 +87,7 @@ static int hindmost(const light_control *c)
     int last = 0;
     for (int r = 1; r < c->size; r++) {
         const light_peer *p = &c->peers[r], *q = &c->peers[last];
-        int64_t behind = q->beat.call.sequence - p->beat.call.sequence;
+        int64_t behind = q->beat.call.mark.number - p->beat.call.mark.number;
         if (behind > 0 || (behind == 0 && is_waiting(q) && !is_waiting(p))) last = r;
     }
     return last;
@@ -113,18 +98,59 @@ static void tell_behind(const light_control *c, double waited, char *text, size_
     char name[128], call[160];
     int rank = hindmost(c);
     const light_peer *p = &c->peers[rank];
-    const light_control_call *missed = call_missed_by(c, rank);
+    const light_call_mark *missed = call_missed_by(c, rank);
     light_control_name(c, rank, name, sizeof name);
     if (!missed)
         snprintf(text, bytes, "%s has not come to an end in %.0f s, though all processes have entered it",
-                 name_call(&p->beat.call, call, sizeof call), waited);
+                 light_call_mark_name(&p->beat.call.mark, call, sizeof call), waited);
     else if (is_waiting(p))
         snprintf(text, bytes, "%s is still in %s after %.0f s, which others have left", name,
-                 name_call(&p->beat.call, call, sizeof call), p->beat.waited + (c->clock - p->heard));
+                 light_call_mark_name(&p->beat.call.mark, call, sizeof call),
+                 p->beat.waited + (c->clock - p->heard));
     else
         snprintf(text, bytes,
                  "%s never entered %s, in which others have waited for %.0f s; last heartbeat %.0f s ago",
-                 name, name_call(missed, call, sizeof call), waited, c->clock - p->heard);
+                 name, light_call_mark_name(missed, call, sizeof call), waited, c->clock - p->heard);
+}
+
+/* ---- different calls ------------------------------------------------------------ */
+
+static bool is_stuck(const light_control *c, int rank)
+{
+    const light_peer *p = &c->peers[rank];
+    return is_waiting(p) && !light_call_is_single(p->beat.call.mark.kind) &&
+           p->beat.waited + (c->clock - p->heard) >= STUCK_SECONDS;
+}
+
+/* The lowest rank that is stuck in another call of the same number, or -1. */
+static int stuck_elsewhere(const light_control *c, int rank)
+{
+    const light_call_mark *call = mark_of(c, rank);
+    for (int r = 0; r < rank; r++) {
+        const light_call_mark *other = mark_of(c, r);
+        if (!is_stuck(c, r) || other->number != call->number) continue;
+        bool same = other->kind == call->kind && !strcmp(other->what, call->what);
+        return same ? -1 : r;
+    }
+    return -1;
+}
+
+/* Two that wait in different calls of one number wait for each other. Where messages meet, whoever gets them tells; these
+ * are calls without one in that direction. */
+static bool tell_different(const light_control *c, char *text, size_t bytes)
+{
+    char name[128], call[160], other_name[128], other_call[160];
+    for (int r = 1; r < c->size; r++) {
+        int other = is_stuck(c, r) ? stuck_elsewhere(c, r) : -1;
+        if (other < 0) continue;
+        snprintf(text, bytes, "%s is in %s, where %s is in %s; all ranks must make the same calls",
+                 light_control_name(c, r, name, sizeof name),
+                 light_call_mark_name(mark_of(c, r), call, sizeof call),
+                 light_control_name(c, other, other_name, sizeof other_name),
+                 light_call_mark_name(mark_of(c, other), other_call, sizeof other_call));
+        return true;
+    }
+    return false;
 }
 
 /* ---- the end -------------------------------------------------------------------------- */
@@ -143,10 +169,13 @@ static int missing_at_end(const light_control *c)
     return -1;
 }
 
-bool light_control_watch(light_control *c, char *text, size_t bytes)
+bool light_control_watch(light_control *c, int *code, char *text, size_t bytes)
 {
     char name[128];
     double allowed = limit(c), waited = longest_wait(c);
+    *code = LIGHT_EXIT_FAILED;
+    if (c->rank == 0 && tell_different(c, text, bytes)) return true;
+    *code = LIGHT_EXIT_PEER;
     for (int r = 0; r < c->size; r++) {
         bool connected = c->peers[r].wire.socket >= 0;
         if (!connected || c->clock - c->peers[r].heard < allowed || !anyone_waits(c, r)) continue;

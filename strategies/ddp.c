@@ -136,8 +136,11 @@ static light_status make_buckets(ddp *d)
 {
     size_t most = (size_t)(d->job.options->bucket_cap_mb * 1048576.0);
     for (int i = d->job.flat->n - 1; i >= 0; i--) LIGHT_TRY(cut(d, i, most));
-    for (int i = 0; i < d->n; i++)
-        LIGHT_TRY(light_job_label(&d->job, &d->buckets[i].what, "gradients", i + 1, d->n));
+    for (int i = 0; i < d->n; i++) {
+        bucket *b = &d->buckets[i];
+        const light_flat_entry *first = &d->job.flat->buffers[b->buffer].entries[b->first];
+        LIGHT_TRY(light_job_label(&d->job, &b->what, "gradients", i + 1, d->n, first->parameter));
+    }
     return LIGHT_OK;
 }
 

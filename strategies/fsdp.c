@@ -30,7 +30,7 @@ static void detach(light_strategy *self)
     light_fsdp *f = (light_fsdp *)self;
     f->led = f->walking = f->reducing = false;
     /* What was gathered ahead, or in a batch that this rank has followed, has come to a slot; all are to gather anew. */
-    if (f->n && !f->shards->failed && light_fsdp_forget_values(f) != LIGHT_OK)
+    if (f->n && !light_fsdp_has_failed(f) && light_fsdp_forget_values(f) != LIGHT_OK)
         light_message(LIGHT_MESSAGE_WARNING, "%s: %s", self->vtable->name, light_error_message());
     light_fsdp_free_units(f);
     light_job_detach(&f->job);

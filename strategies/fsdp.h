@@ -114,10 +114,12 @@ light_status light_fsdp_keep_summed(light_fsdp *f, light_step *s);
 
 /* ---- units: fsdp_units.c ------------------------------------------------------------ */
 
+bool light_fsdp_has_failed(const light_fsdp *f);
 /* The groups of processes, once; a unit for each flat buffer. */
 light_status light_fsdp_make_groups(light_fsdp *f);
 light_status light_fsdp_make_units(light_fsdp *f);
-/* All values and whole gradients are in memory of their own again; what could not be brought is told. */
+/* All values and whole gradients are in memory of their own again; what could not be brought is told, unless the job has
+ * failed, which somebody has told. */
 void light_fsdp_free_units(light_fsdp *f);
 
 #endif

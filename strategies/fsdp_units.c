@@ -92,8 +92,9 @@ static light_status make_unit(light_fsdp *f, int i)
                       .buffer = b,
                       .index = i,
                       .count = (int64_t)(b->bytes / size) / f->shards->size};
-    LIGHT_TRY(light_job_label(&f->job, &u->what[0], "values", i + 1, f->n));
-    LIGHT_TRY(light_job_label(&f->job, &u->what[1], "gradients", i + 1, f->n));
+    const light_parameter *first = b->entries[0].parameter;
+    LIGHT_TRY(light_job_label(&f->job, &u->what[0], "values", i + 1, f->n, first));
+    LIGHT_TRY(light_job_label(&f->job, &u->what[1], "gradients", i + 1, f->n, first));
     if ((f->level >= 2 || f->offload) && !(u->shard = light_calloc((size_t)b->n, sizeof *u->shard)))
         return LIGHT_ERR_MEMORY;
     if (f->level >= 2) LIGHT_TRY(light_storage_new(&u->grads, (size_t)u->count * size, b->values->device));
@@ -177,12 +178,16 @@ light_status light_fsdp_make_groups(light_fsdp *f)
 
 /* ---- undoing them ----------------------------------------------------------- */
 
+bool light_fsdp_has_failed(const light_fsdp *f)
+{
+    return f->shards->failed || light_control_status(f->job.control) != LIGHT_OK;
+}
+
 /* Own memory again, with all values. */
 static light_status restore_unit(light_fsdp *f, light_unit *u)
 {
     light_flat_buffer *b = u->buffer;
     light_device *device = b->values->device;
-    light_status status = LIGHT_OK;
     if (b->grads->borrowed) {
         LIGHT_TRY(device->backend->allocate(device, b->bytes, &b->grads->data));
         b->grads->borrowed = false;
@@ -194,9 +199,10 @@ static light_status restore_unit(light_fsdp *f, light_unit *u)
         point_values(u, data, NULL);
         b->values->borrowed = false;
         f->in_slot[u->index % LIGHT_FSDP_SLOTS] = NULL;
-        if (!f->shards->failed) status = light_fsdp_gather(f, u);
     }
-    return u->gather && status == LIGHT_OK ? light_fsdp_finish_gather(u) : status;
+    if (light_fsdp_has_failed(f)) return LIGHT_OK;
+    if (f->level == 3) LIGHT_TRY(light_fsdp_gather(f, u));
+    return u->gather ? light_fsdp_finish_gather(u) : LIGHT_OK;
 }
 
 static void free_unit(light_unit *u)

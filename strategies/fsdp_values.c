@@ -4,6 +4,12 @@
 
 /* ---- one order for all ---------------------------------------------------- */
 
+static const char *name_event(const light_fsdp *f, const light_event *event)
+{
+    if (event->kind == LIGHT_EVENT_END || event->unit < 0 || event->unit >= f->n) return "the end of a batch";
+    return f->units[event->unit].what[event->kind == LIGHT_EVENT_REDUCE];
+}
+
 light_status light_fsdp_agree(light_fsdp *f, int kind, int unit)
 {
     light_event mine = {kind, unit}, led = mine;
@@ -11,9 +17,8 @@ light_status light_fsdp_agree(light_fsdp *f, int kind, int unit)
     LIGHT_TRY(light_broadcast_bytes(f->job.base.host, &led, sizeof led, f->leader, "order of units"));
     if (led.kind == mine.kind && led.unit == mine.unit) return LIGHT_OK;
     return light_fail(
-        LIGHT_ERR_STATE,
-        "rank %d reads its parameters in another order than rank 0; with %s all ranks must compute alike",
-        f->job.base.rank, f->job.base.vtable->name);
+        LIGHT_ERR_STATE, "rank %d is at %s, where rank %d is at %s; with %s all ranks must compute alike",
+        f->job.base.rank, name_event(f, &mine), f->leader, name_event(f, &led), f->job.base.vtable->name);
 }
 
 /* ---- values --------------------------------------------------------------- */

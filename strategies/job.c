@@ -171,11 +171,12 @@ void light_job_detach(light_job *job)
     job->flat = NULL;
 }
 
-light_status light_job_label(light_job *job, const char **text, const char *what, int i, int n)
+light_status light_job_label(light_job *job, const char **text, const char *what, int i, int n,
+                             const light_parameter *first)
 {
     light_label *label = light_calloc(1, sizeof *label);
     if (!label) return LIGHT_ERR_MEMORY;
-    snprintf(label->text, sizeof label->text, "%s %d of %d", what, i, n);
+    snprintf(label->text, sizeof label->text, "%s %d of %d from %s", what, i, n, first->path);
     label->next = job->labels;
     job->labels = label;
     *text = label->text;

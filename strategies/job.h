@@ -6,6 +6,7 @@
 
 #include "nn/flat.h"
 #include "nn/parameter.h"
+#include "strategies/call_mark.h"
 #include "strategies/control.h"
 #include "strategies/tree.h"
 #include "trainer/strategy.h"
@@ -13,7 +14,7 @@
 /* The name of a call in messages. */
 typedef struct light_label {
     struct light_label *next;
-    char text[40];
+    char text[LIGHT_MARK_WHAT];
 } light_label;
 
 typedef struct light_job {
@@ -43,8 +44,9 @@ void light_job_close(light_strategy *self);
 light_status light_job_attach(light_job *job, light_module *module);
 void light_job_detach(light_job *job);
 
-/* "WHAT I of N", which stays until the job is closed. */
-light_status light_job_label(light_job *job, const char **label, const char *what, int i, int n);
+/* "WHAT I of N from PARAMETER", the first one, which stays until the job is closed. */
+light_status light_job_label(light_job *job, const char **label, const char *what, int i, int n,
+                             const light_parameter *first);
 
 /* Bytes [from, to) of a storage as a 1-d window without an owner. */
 light_tensor light_window_on(light_storage *storage, light_dtype dtype, size_t from, size_t to);

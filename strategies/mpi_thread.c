@@ -1,31 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See mpi_thread.h. It never waits inside of MPI: messages are started and tested, and between two tests the control
- * channel is asked, so that a failure elsewhere ends the wait. */
+/* See mpi_thread.h. */
 #include "strategies/mpi_thread.h"
 
 #include "base/memory.h"
 #include "base/thread.h"
-#include "strategies/collectives.h"
-#include "strategies/mpi/table.h"
+#include "strategies/call_mark.h"
+#include "strategies/mpi_messages.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
 
-enum { MOST_CALLS = 1024, SPINS = 200 };
-static const long SLEEP_NS = 10000;
-
-size_t light_mpi_piece = (size_t)1 << 30;
-int64_t light_mpi_block = (int64_t)32 << 20; /* ranks wait for each other in each, so there should be few */
+enum { MOST_CALLS = 1024 };
 
 /* A call that was handed over. */
 typedef struct job {
     light_mpi_group *group;
     light_collective call;
     light_ticket ticket;
+    int64_t number; /* among the group's calls that all its ranks make */
     light_control *control;
     light_mpi_watched watched; /* without a test: the call is MPI's */
 } job;
@@ -45,153 +38,7 @@ static struct {
 
     /* the thread's own */
     uint64_t sequence;
-    char *stage, *requests;
-    size_t stage_bytes;
-    int request_count, request_room;
 } engine = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-
-/* ---- messages, in the thread --------------------------------------------------------- */
-
-/* Carries the messages of one call. */
-typedef struct mpi_transport {
-    light_transport base;
-    const light_mpi_group *group;
-    light_control *control;
-} mpi_transport;
-
-static light_status new_request(void **request)
-{
-    if (engine.request_count == engine.request_room) {
-        int room = engine.request_room ? 2 * engine.request_room : 64;
-        char *grown = light_realloc(engine.requests, (size_t)room * engine.mpi->request_bytes);
-        if (!grown) return LIGHT_ERR_MEMORY;
-        engine.requests = grown;
-        engine.request_room = room;
-    }
-    *request = engine.requests + (size_t)engine.request_count++ * engine.mpi->request_bytes;
-    return LIGHT_OK;
-}
-
-static size_t piece_at(size_t bytes, size_t at)
-{
-    return bytes - at < light_mpi_piece ? bytes - at : light_mpi_piece;
-}
-
-static light_status send(light_transport *t, const void *data, size_t bytes, int peer)
-{
-    const light_mpi_group *group = ((mpi_transport *)t)->group;
-    for (size_t at = 0, n; at < bytes; at += n) {
-        void *request;
-        n = piece_at(bytes, at);
-        LIGHT_TRY(new_request(&request));
-        LIGHT_TRY(engine.mpi->send((const char *)data + at, n, group->members[peer], group->tag, request));
-    }
-    return LIGHT_OK;
-}
-
-static light_status receive(light_transport *t, void *data, size_t bytes, int peer)
-{
-    const light_mpi_group *group = ((mpi_transport *)t)->group;
-    for (size_t at = 0, n; at < bytes; at += n) {
-        void *request;
-        n = piece_at(bytes, at);
-        LIGHT_TRY(new_request(&request));
-        LIGHT_TRY(engine.mpi->receive((char *)data + at, n, group->members[peer], group->tag, request));
-    }
-    return LIGHT_OK;
-}
-
-/* Between two looks at something that is not there yet. */
-static light_status rest(light_control *control, int looks)
-{
-    const struct timespec pause = {.tv_nsec = SLEEP_NS};
-    LIGHT_TRY(light_control_status(control));
-    if (looks < SPINS)
-        sched_yield();
-    else /* it may take long: the cores are for those who compute */
-        nanosleep(&pause, NULL);
-    return LIGHT_OK;
-}
-
-static light_status finish(light_transport *t)
-{
-    bool done = engine.request_count == 0;
-    for (int tests = 0; !done; tests++) {
-        LIGHT_TRY(engine.mpi->test(engine.requests, engine.request_count, &done));
-        if (!done) LIGHT_TRY(rest(((mpi_transport *)t)->control, tests));
-    }
-    engine.request_count = 0;
-    return LIGHT_OK;
-}
-
-static light_status stage(light_transport *t, size_t bytes, char **data)
-{
-    (void)t;
-    if (bytes > engine.stage_bytes) {
-        light_free(engine.stage);
-        engine.stage = light_alloc(bytes);
-        engine.stage_bytes = engine.stage ? bytes : 0;
-    }
-    *data = engine.stage;
-    return engine.stage || bytes == 0 ? LIGHT_OK : LIGHT_ERR_MEMORY;
-}
-
-static light_status copy(light_transport *t, void *to, const void *from, size_t bytes)
-{
-    (void)t;
-    memcpy(to, from, bytes);
-    return LIGHT_OK;
-}
-
-static light_status combine(light_transport *t, light_kernel_args *args)
-{
-    (void)t;
-    args->device = light_device_cpu();
-    return args->device->backend->kernels[LIGHT_KERNEL_COMBINE](args);
-}
-
-static mpi_transport transport_of(const light_mpi_group *group, light_control *control)
-{
-    return (mpi_transport){.base = {.rank = group->base.rank,
-                                    .size = group->base.size,
-                                    .block_bytes = light_mpi_block,
-                                    .send = send,
-                                    .receive = receive,
-                                    .finish = finish,
-                                    .copy = copy,
-                                    .stage = stage,
-                                    .combine = combine},
-                           .group = group,
-                           .control = control};
-}
-
-light_status light_mpi_exchange(light_mpi_group *group, const light_transfer *transfers, int n)
-{
-    mpi_transport t = transport_of(group, group->base.control);
-    for (int i = 0; i < n; i++) {
-        const light_transfer *one = &transfers[i];
-        LIGHT_TRY(one->receive ? receive(&t.base, one->data, one->bytes, one->peer)
-                               : send(&t.base, one->data, one->bytes, one->peer));
-    }
-    return finish(&t.base);
-}
-
-static light_status run_call(const job *j)
-{
-    mpi_transport t = transport_of(j->group, j->control);
-    return light_run_collective(&t.base, &j->call);
-}
-
-static light_status watch(const job *j)
-{
-    const light_mpi_watched *w = &j->watched;
-    bool done = false;
-    for (int looks = 0; !done; looks++) {
-        LIGHT_TRY(w->test(w->user, w->ticket, &done));
-        if (!done) LIGHT_TRY(rest(j->control, looks));
-    }
-    return LIGHT_OK;
-}
 
 /* ---- the thread ------------------------------------------------------------------------ */
 
@@ -210,16 +57,13 @@ static void note_failure(light_status status)
 static void run_job(const job *j)
 {
     if (!engine.failed) {
-        uint64_t sequence = ++engine.sequence;
-        light_control_enter(j->control, &j->call, sequence);
-        light_status status = j->watched.test ? watch(j) : run_call(j);
-        if (status == LIGHT_OK) {
-            light_control_leave(j->control, sequence);
-        } else {
-            light_fail_in(status, "%s%s%s", light_collective_names[j->call.kind], j->call.what ? " of " : "",
-                          j->call.what ? j->call.what : "");
+        engine.sequence += !light_call_is_single((int)j->call.kind);
+        light_control_enter(j->control, &j->call, engine.sequence);
+        light_status status = light_mpi_make_call(j->group, &j->call, j->number, j->control, &j->watched);
+        if (status == LIGHT_OK)
+            light_control_leave(j->control, engine.sequence);
+        else
             note_failure(status);
-        }
     }
     if (engine.failed && j->watched.give_up) j->watched.give_up(j->watched.user);
     pthread_mutex_lock(&engine.lock);
@@ -241,8 +85,7 @@ static void *run(void *unused)
     pthread_mutex_unlock(&engine.lock);
     while (light_queue_pop(engine.jobs, &j)) run_job(&j);
     if (!engine.failed) engine.mpi->finalize();
-    light_free(engine.stage);
-    light_free(engine.requests);
+    light_mpi_messages_free();
     return NULL;
 }
 
@@ -271,6 +114,7 @@ static light_status open_plugin(void)
     const void *table;
     LIGHT_TRY(light_plugin_open("mpi", &table));
     engine.mpi = table;
+    light_mpi_messages_begin(table);
     if (engine.mpi->size == sizeof *engine.mpi) return LIGHT_OK;
     engine.mpi = NULL;
     return light_fail(LIGHT_ERR_UNSUPPORTED, "liblight_mpi.so was built for another version of liblight");
@@ -314,6 +158,7 @@ static light_status hand_over(job *j, light_ticket *ticket)
     LIGHT_TRY(light_mpi_status());
     j->control = j->group->base.control;
     *ticket = j->ticket = ++j->group->started;
+    j->number = j->group->numbered += !light_call_is_single((int)j->call.kind);
     light_queue_push(engine.jobs, j);
     return LIGHT_OK;
 }

@@ -15,6 +15,7 @@ typedef struct light_mpi_group {
     int tag;
     int *members; /* their ranks in the job, by rank in the group */
     light_ticket started;
+    int64_t numbered;          /* of these, those that all ranks make */
     _Atomic light_ticket done; /* all calls up to here */
 } light_mpi_group;
 

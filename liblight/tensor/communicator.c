@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 
+#include <stdio.h>
 #include <string.h>
 
 const char *const light_collective_names[LIGHT_COLLECTIVE_COUNT] = {
@@ -136,8 +137,15 @@ static uint64_t bytes_sent(const light_communicator *c, const light_collective *
 
 static light_status failed_before(light_communicator *c)
 {
-    return light_fail(LIGHT_ERR_STATE, "the communicator \"%s\" is of no use any more: a call failed before",
-                      c->vtable->name);
+    return light_fail(LIGHT_ERR_STATE, "the communicator \"%s\" is of no use any more: %s", c->vtable->name,
+                      c->failure);
+}
+
+static light_status note_failure(light_communicator *c, light_status status)
+{
+    c->failed = status != LIGHT_OK;
+    if (c->failed) snprintf(c->failure, sizeof c->failure, "%s", light_error_message());
+    return status;
 }
 
 light_status light_communicate_start(light_communicator *c, const light_collective *call,
@@ -149,18 +157,14 @@ light_status light_communicate_start(light_communicator *c, const light_collecti
     c->calls++;
     c->bytes += bytes_sent(c, call);
     if (c->size == 1) return copy_alone(c, call);
-    light_status status = c->vtable->start(c, call, ticket);
-    c->failed = status != LIGHT_OK;
-    return status;
+    return note_failure(c, c->vtable->start(c, call, ticket));
 }
 
 light_status light_communicate_wait(light_communicator *c, light_ticket ticket)
 {
     if (ticket == 0) return LIGHT_OK;
     if (c->failed) return failed_before(c);
-    light_status status = c->vtable->wait(c, ticket);
-    c->failed = status != LIGHT_OK;
-    return status;
+    return note_failure(c, c->vtable->wait(c, ticket));
 }
 
 light_status light_communicate(light_communicator *c, const light_collective *call)

@@ -6,8 +6,10 @@
  * caller, on a device behind the work that the device has been asked for so far. Until it has been waited for, its
  * memory may be neither written nor, where it is an output, read. Calls run in the order of starting.
  *
- * No call waits for ever: when another process of the job has failed, or does not come within the time limit, a wait
- * fails as light_control_status does, with a text that names it. Nothing may be asked of the communicator after that. */
+ * Ranks that make different calls (another kind, another length, another `what`) get an error that names both calls, never
+ * each other's numbers. No call waits for ever: when another process of the job has failed, or does not come within the
+ * time limit, a wait fails as light_control_status does, with a text that names it. Nothing may be asked of the
+ * communicator after that. */
 #ifndef LIGHT_TENSOR_COMMUNICATOR_H
 #define LIGHT_TENSOR_COMMUNICATOR_H
 
@@ -45,7 +47,7 @@ typedef struct light_collective {
     bool ordered;
     /* Of a combination: the first so many ranks count, the others' inputs are not read. 0: all. */
     int contributors;
-    const char *what; /* for messages, "gradients 5 of 12"; outlives the call */
+    const char *what; /* for messages, "gradients 5 of 12", alike on all ranks; outlives the call */
 } light_collective;
 
 typedef int64_t light_ticket; /* of a call under way; 0: none */
@@ -70,6 +72,7 @@ struct light_communicator {
     int rank, size;
     light_device *device; /* whose memory it works on */
     bool failed;
+    char failure[256]; /* what failed */
     /* Is told what is waited for, and tells when to give up. NULL: nobody. Set between calls; splits have it too. */
     struct light_control *control;
     /* Counted by light_communicate_start: calls, and bytes that leave this rank by the ring formulas' count

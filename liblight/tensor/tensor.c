@@ -130,9 +130,16 @@ bool light_requires_grad(const light_tensor *t)
     return t && t->requires_grad;
 }
 
+/* Values that a strategy keeps elsewhere, or has under way. */
+static light_status bring_values(const light_tensor *t)
+{
+    light_keeper *keeper = t->storage->keeper;
+    return keeper && !keeper->here ? keeper->fetch(keeper, NULL) : LIGHT_OK;
+}
+
 void *light_data(const light_tensor *t)
 {
-    if (!t) return NULL;
+    if (!t || bring_values(t) != LIGHT_OK) return NULL;
     t->storage->exposed = true;
     return t->data;
 }
@@ -307,7 +314,7 @@ static light_status check_transfer(const char *what, const light_tensor *t, ligh
     if (bytes < needed)
         return light_fail(LIGHT_ERR_ARGUMENT, "%s: %zu bytes for %lld elements of %s, which take %zu", what,
                           bytes, (long long)t->numel, light_dtype_name(dtype), needed);
-    return LIGHT_OK;
+    return bring_values(t);
 }
 
 /* On a device whose memory the host cannot touch, contiguous elements of the right dtype cross as they are. Few of

@@ -13,7 +13,8 @@ typedef struct light_keeper light_keeper;
 struct light_keeper {
     bool here;       /* the values are in memory */
     bool grads_here; /* so is room for the gradients */
-    /* Brings the values, or the room. Called before an operation reads, and before a backward pass first writes. */
+    /* Brings the values, or the room. Called before an operation reads (`s` NULL: the user does, outside of one), and before a
+     * backward pass first writes. */
     light_status (*fetch)(light_keeper *keeper, light_step *s);
     light_status (*fetch_grads)(light_keeper *keeper, light_step *s);
     /* The backward pass has passed the last use of `leaf`; its gradient may be there or not. */

@@ -65,6 +65,13 @@ says_once "error: rank 1 (.*, pid [0-9]*): cannot read data.bin: it is not there
 says_not "restart"
 none_left
 
+begin "one makes another call, of as many bytes"
+expect 1 --steps 50 --fault 1 12 astray --max_restarts 3
+says_once "error: .*rank 1 is in all_reduce #15 (values, 256.0 KiB), where rank 0 is in all_reduce #15 (gradients, 256.0 KiB)"
+says_not "restart"
+says_not "done"
+none_left
+
 # stop SIGNAL CODE: the worker is asked to stop in the middle; it saves, and a second run goes on from there.
 stop() {
     begin "stop by $1"

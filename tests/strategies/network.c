@@ -150,6 +150,9 @@ typedef struct network {
     double dropout, lr;
     bool leave_out, batch_norm;
     bool skips; /* the layer `again`, in this batch */
+    const char *astray;
+    int rank;
+    int64_t batches;
 } network;
 
 static const light_option network_options[] = {
@@ -157,6 +160,7 @@ static const light_option network_options[] = {
     LIGHT_OPTION(network, lr, 0.01, "learning rate"),
     LIGHT_OPTION(network, leave_out, false, "odd batches do not use the layer `again`"),
     LIGHT_OPTION(network, batch_norm, false, "a batch norm, which is used twice"),
+    LIGHT_OPTION(network, astray, "", "what rank 1 does differently, later on: order, skip, call"),
     LIGHT_OPTIONS_END,
 };
 
@@ -173,15 +177,22 @@ static light_status network_init(light_module *base)
     return light_tie_parameter(&n->again.base, &n->again.weight, "weight", n->middle.weight);
 }
 
+static bool goes_astray(const network *n, const char *how)
+{
+    return n->rank == 1 && n->batches >= 3 && !strcmp(n->astray, how);
+}
+
 static light_tensor *network_forward(light_module *base, light_step *s, light_tensor *x)
 {
     network *n = (network *)base;
     light_tensor *h = light_relu(s, light_forward(s, &n->in.base, x));
     if (n->batch_norm)
         h = light_forward(s, &n->batch.base, light_gelu(s, light_forward(s, &n->batch.base, h)));
+    bool early = goes_astray(n, "order");
+    if (early) h = light_gelu(s, light_forward(s, &n->middle.base, h));
     h = light_dropout(s, light_forward(s, &n->norm.base, h), n->dropout);
-    h = light_gelu(s, light_forward(s, &n->middle.base, h));
-    if (!n->skips) h = light_gelu(s, light_forward(s, &n->again.base, h));
+    if (!early && !goes_astray(n, "skip")) h = light_gelu(s, light_forward(s, &n->middle.base, h));
+    if (!n->skips && !goes_astray(n, "skip")) h = light_gelu(s, light_forward(s, &n->again.base, h));
     return light_forward(s, &n->out.base, h);
 }
 
@@ -200,6 +211,21 @@ static light_tensor *network_training_step(light_module *base, light_step *s, co
     light_tensor *loss = loss_of(base, s, batch, "train_loss");
     n->skips = false;
     return loss;
+}
+
+static void network_train_start(light_module *base, light_trainer *t)
+{
+    ((network *)base)->rank = light_trainer_global_rank(t);
+}
+
+static void network_train_batch_end(light_module *base, light_trainer *t, const light_batch *batch)
+{
+    network *n = (network *)base;
+    double said = 1;
+    (void)batch;
+    n->batches++;
+    if (goes_astray(n, "call") && light_trainer_broadcast(t, &said, sizeof said) != LIGHT_OK)
+        light_trainer_fail(t, LIGHT_ERR_STATE, "%s", light_error_message());
 }
 
 static void network_validation_step(light_module *base, light_step *s, const light_batch *batch)
@@ -221,7 +247,9 @@ static const light_module_vtable network_vtable = {LIGHT_MODULE(network),
                                                    .training_step = network_training_step,
                                                    .validation_step = network_validation_step,
                                                    .test_step = network_validation_step,
-                                                   .configure_optimizers = network_optimizers};
+                                                   .configure_optimizers = network_optimizers,
+                                                   .on_train_start = network_train_start,
+                                                   .on_train_batch_end = network_train_batch_end};
 
 /* ---- the same, optimized by hand ------------------------------------------ */
 

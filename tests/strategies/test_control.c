@@ -289,6 +289,36 @@ static void a_call_that_does_not_end_is_told(void **state)
     assert_non_null(strstr(j.said, "barrier #3 (end of the epoch) has not come to an end in"));
 }
 
+/* In calls without messages between them. */
+static int wait_elsewhere(job_rank *r)
+{
+    bool odd = r->rank == r->job->number;
+    light_status status = job_boundary(r, 0);
+    light_collective call = {.kind = odd ? LIGHT_ALL_GATHER : LIGHT_BARRIER,
+                             .count = odd ? 256 : 0,
+                             .dtype = LIGHT_F32,
+                             .what = odd ? "values 3 of 9" : "end of the epoch"};
+    light_control_enter(r->control, &call, 3);
+    while (status == LIGHT_OK) {
+        usleep(1000);
+        status = light_control_status(r->control);
+    }
+    return end(r, status);
+}
+
+static void different_calls_are_told(void **state)
+{
+    (void)state;
+    for (int odd = 0; odd < 3; odd++) {
+        job j = {.size = 3, .timeout = 30, .body = wait_elsewhere, .number = odd};
+        job_run(&j);
+        assert_all_exit(&j, LIGHT_EXIT_FAILED, -1);
+        assert_names(&j, odd, "all_gather #3 (values 3 of 9, 1.0 KiB)");
+        assert_names(&j, 0, "barrier #3 (end of the epoch)");
+        for (int r = 0; r < 3; r++) assert_true(j.seconds[r] < 3 + SLACK);
+    }
+}
+
 /* Nobody is behind who does not keep others waiting. */
 static int compute_for_long(job_rank *r)
 {
@@ -686,6 +716,7 @@ int main(void)
         cmocka_unit_test(a_stopped_process_is_named),
         cmocka_unit_test(a_late_process_is_named_and_ends),
         cmocka_unit_test(a_call_that_does_not_end_is_told),
+        cmocka_unit_test(different_calls_are_told),
         cmocka_unit_test(long_work_is_no_hang),
         cmocka_unit_test(a_job_that_was_stopped_goes_on),
         cmocka_unit_test(the_end_is_not_waited_for_without_limit),

@@ -217,6 +217,59 @@ static void all_strategies_sync_batch_norm_alike(void **state)
     }
 }
 
+/* ---- parameters that hooks read ------------------------------------------------------ */
+
+static light_status read_status;
+static int64_t reads;
+
+/* After the optimizer's step, whose values are on their way to the others. */
+static void read_weight(light_module *self, light_trainer *t, const light_batch *batch)
+{
+    const light_tensor *weight = ((noisy *)self)->layer.weight;
+    float values[4 * LAB_FEATURES];
+    (void)t, (void)batch;
+    read_status = light_tensor_read(weight, LIGHT_F32, values, sizeof values);
+    assert_true((light_data(weight) != NULL) == (read_status == LIGHT_OK));
+    if (read_status != LIGHT_OK) return;
+    char *all;
+    size_t sizes[8];
+    assert_ok(light_gather_bytes(host, values, sizeof values, &all, sizes, "values that a hook has read"));
+    for (int r = 0; r < host->size; r++)
+        assert_memory_equal(all + (size_t)r * sizeof values, values, sizeof values);
+    light_free(all);
+    reads++;
+}
+
+static light_status read_in_hook(const char *strategy)
+{
+    light_module_vtable reading = noisy_vtable;
+    light_trainer_options options = {.max_epochs = 1,
+                                     .strategy = strategy,
+                                     .default_root_dir = folder,
+                                     .enable_progress_bar = LIGHT_OFF,
+                                     .enable_model_summary = LIGHT_OFF,
+                                     .enable_learning_curve = LIGHT_OFF,
+                                     .enable_checkpointing = LIGHT_OFF};
+    reading.on_train_batch_end = read_weight;
+    light_trainer *t = light_trainer_new_with(&options);
+    if (!t) fail_msg("%s", light_error_message());
+    lab l = lab_new(&reading, t);
+    reads = 0;
+    assert_ok(lab_fit(&l));
+    lab_free(&l);
+    return read_status;
+}
+
+static void hooks_read_whole_values_or_none(void **state)
+{
+    (void)state;
+    as_job();
+    assert_ok(read_in_hook("zero1"));
+    assert_true(reads > 0);
+    assert_ok(read_in_hook("zero2"));
+    if (host->size > 1) assert_int_equal(read_in_hook("zero3"), LIGHT_ERR_STATE);
+}
+
 /* All processes of the launcher have the same folder. */
 static int begin(void **state)
 {
@@ -241,6 +294,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_trains_to_the_bits_of_one_process),
         cmocka_unit_test(all_strategies_sync_batch_norm_alike),
+        cmocka_unit_test(hooks_read_whole_values_or_none),
         cmocka_unit_test(ranks_that_differ_say_so_before_they_train),
     };
     return cmocka_run_group_tests(tests, begin, end);

@@ -3,7 +3,7 @@
  * signals, and faults at a given rank and step.
  *
  *     worker FOLDER [--devices N] [--max_restarts N] [--timeout SECONDS] [--steps N] [--pause MS]
- *            [--fault RANK STEP die|stop|hang|fail|crash] [--attempts N: faults in the first N attempts only, default 1] */
+ *            [--fault RANK STEP die|stop|hang|fail|crash|astray] [--attempts N: faults in the first N attempts only, default 1] */
 #include "strategies/communicators.h"
 #include "strategies/launch.h"
 
@@ -109,11 +109,15 @@ static light_status restore(worker *w)
 /* ---- steps -------------------------------------------------------------------------------------- */
 
 /* The time is noted, so that a script can tell how long the others took to notice. */
+static bool is_time(const worker *w)
+{
+    return w->fault && w->group->rank == w->fault_rank && w->step == w->fault_step &&
+           light_world_get()->attempt < w->fault_attempts;
+}
+
 static light_status have_fault(const worker *w)
 {
-    if (!w->fault || w->group->rank != w->fault_rank || w->step != w->fault_step ||
-        light_world_get()->attempt >= w->fault_attempts)
-        return LIGHT_OK;
+    if (!is_time(w)) return LIGHT_OK;
     fprintf(stderr, "fault: %s of rank %d at %.3f\n", w->fault, w->group->rank, light_now());
     if (!strcmp(w->fault, "die")) kill(getpid(), SIGKILL);
     if (!strcmp(w->fault, "stop")) kill(getpid(), SIGSTOP);
@@ -125,6 +129,7 @@ static light_status have_fault(const worker *w)
 
 static light_status run_step(worker *w, float *values)
 {
+    bool astray = is_time(w) && !strcmp(w->fault, "astray"); /* as many bytes, but of something else */
     LIGHT_TRY(have_fault(w));
     if (w->pause) usleep((useconds_t)w->pause * 1000);
     for (int i = 0; i < FLOATS; i++) values[i] = (float)w->step;
@@ -133,7 +138,7 @@ static light_status run_step(worker *w, float *values)
                                                               .out = values,
                                                               .count = FLOATS,
                                                               .dtype = LIGHT_F32,
-                                                              .what = "gradients"}));
+                                                              .what = astray ? "values" : "gradients"}));
     w->step++;
     if (w->group->rank == 0 && w->step % STEPS_PER_SAVE == 0) return save(w);
     return LIGHT_OK;

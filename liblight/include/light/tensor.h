@@ -83,8 +83,9 @@ LIGHT_API light_dtype light_dtype_of(const light_tensor *t);
 LIGHT_API bool light_is_contiguous(const light_tensor *t);
 LIGHT_API bool light_requires_grad(const light_tensor *t);
 
-/* The elements' address on the tensor's device; element strides in light_stride. NULL for a NULL tensor. Who has it may
- * write at any time, so with a 16-bit precision the parameters are then cast in each step. */
+/* The elements' address on the tensor's device; element strides in light_stride. NULL for a NULL tensor, and for a
+ * parameter that no process has whole (strategy zero3). Who has it may write at any time, so with a 16-bit precision the
+ * parameters are then cast in each step. */
 LIGHT_API void *light_data(const light_tensor *t);
 LIGHT_API int64_t light_stride(const light_tensor *t, int dim);
 
