@@ -46,8 +46,9 @@ test: deps
 
 test-faults: deps
 	@$(call configure,$(BUILD))
-	@cmake --build $(BUILD) -j $(JOBS) --target strategies_worker light_mpi
-	@LIGHT_PLUGIN_PATH=$(BUILD) sh tests/strategies/hosts.sh $(BUILD)/tests/strategies/worker 20
+	@cmake --build $(BUILD) -j $(JOBS) \
+		--target strategies_worker strategies_network strategies_lossy_link light_tool_checkpoint light_mpi
+	@sh tests/strategies/hosts.sh $(BUILD) 20
 
 bench:
 	@sh .ci/deps build test run bench

@@ -9,6 +9,14 @@ def mlp():
     return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10))
 
 
+def stack():
+    """The model of bench/distributed*.c: 16 linear layers of 768 x 768."""
+    layers = [nn.Linear(768, 768)]
+    for _ in range(15):
+        layers += [nn.ReLU(), nn.Linear(768, 768)]
+    return nn.Sequential(*layers)
+
+
 def lenet():
     return nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),

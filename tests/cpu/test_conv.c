@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Convolutions of the CPU backend against sums in double: all passes, dtypes and tiles. */
-#include "cpu/once/conv.h"
 #include "cpu/once/gemm.h"
 #include "cpu/once/team.h"
+#include "support/conv.h"
+#include "support/tensors.h"
 
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 enum { GUARD = 37 };
 
@@ -90,61 +85,6 @@ static void free_buffer(buffer *b)
     free(b->value);
 }
 
-static double epsilon(light_dtype dtype)
-{
-    return dtype == LIGHT_F64   ? 0x1p-52
-           : dtype == LIGHT_F32 ? 0x1p-23
-           : dtype == LIGHT_F16 ? 0x1p-10
-                                : 0x1p-7;
-}
-
-static light_conv_shape shape(int64_t n, int64_t c, int64_t size, int64_t o, int64_t k, int64_t stride,
-                              int64_t padding, int64_t dilation, int64_t groups)
-{
-    light_conv_shape s = {.dtype = LIGHT_F32,
-                          .n = n,
-                          .c = c,
-                          .h = size,
-                          .w = size + 1,
-                          .o = o,
-                          .kh = k,
-                          .kw = k > 1 ? k - 1 : k};
-    s.groups = groups;
-    for (int i = 0; i < 2; i++) s.stride[i] = stride, s.padding[i] = padding, s.dilation[i] = dilation;
-    s.oh = (s.h + 2 * padding - dilation * (s.kh - 1) - 1) / stride + 1;
-    s.ow = (s.w + 2 * padding - dilation * (s.kw - 1) - 1) / stride + 1;
-    return s;
-}
-
-/* Adds every product of the convolution to one of the three sums, and its size to `sizes`. */
-static void reference(const light_conv_shape *s, light_conv_pass pass, const double *x, const double *w,
-                      const double *y, double *sums, double *sizes)
-{
-    const int64_t cg = s->c / s->groups, og = s->o / s->groups;
-    for (int64_t n = 0; n < s->n; n++)
-        for (int64_t o = 0; o < s->o; o++)
-            for (int64_t a = 0; a < s->oh; a++)
-                for (int64_t b = 0; b < s->ow; b++)
-                    for (int64_t c = 0; c < cg; c++)
-                        for (int64_t i = 0; i < s->kh; i++)
-                            for (int64_t j = 0; j < s->kw; j++) {
-                                const int64_t h = a * s->stride[0] - s->padding[0] + i * s->dilation[0];
-                                const int64_t v = b * s->stride[1] - s->padding[1] + j * s->dilation[1];
-                                if (h < 0 || h >= s->h || v < 0 || v >= s->w) continue;
-                                const int64_t at_x = ((n * s->h + h) * s->w + v) * s->c + o / og * cg + c;
-                                const int64_t at_y = ((n * s->oh + a) * s->ow + b) * s->o + o;
-                                const int64_t at_w = ((o * cg + c) * s->kh + i) * s->kw + j;
-                                const int64_t to = pass == LIGHT_CONV_FORWARD         ? at_y
-                                                   : pass == LIGHT_CONV_BACKWARD_DATA ? at_x
-                                                                                      : at_w;
-                                const double product = pass == LIGHT_CONV_FORWARD         ? x[at_x] * w[at_w]
-                                                       : pass == LIGHT_CONV_BACKWARD_DATA ? y[at_y] * w[at_w]
-                                                                                          : y[at_y] * x[at_x];
-                                sums[to] += product;
-                                sizes[to] += fabs(product);
-                            }
-}
-
 typedef struct {
     light_conv_shape s;
     buffer x, w, y, bias;
@@ -194,7 +134,7 @@ static void check(light_conv_shape s, light_dtype dtype, light_conv_pass pass, b
     double *sums = calloc((size_t)out->count + 1, sizeof *sums),
            *sizes = calloc((size_t)out->count + 1, sizeof *sizes);
     assert_true(sums && sizes);
-    reference(&s, pass, p.x.value, p.w.value, p.y.value, sums, sizes);
+    conv_products(&s, pass, true, p.x.value, p.w.value, p.y.value, sums, sizes);
     run(&p, pass, bias, accumulate);
     decode(out);
     /* Sums in parts may lose a little more than a plain one; 16 bits round once (twice when adding). */
@@ -203,7 +143,7 @@ static void check(light_conv_shape s, light_dtype dtype, light_conv_pass pass, b
         double want = sums[i] + (bias ? p.bias.value[i % s.o] : 0);
         const double part = fabs(want);
         if (accumulate) want += before.value[i];
-        const double limit = 16 * eps * (sizes[i] + 2) + 2 * epsilon(out->dtype) * (fabs(want) + part);
+        const double limit = 16 * eps * (sizes[i] + 2) + 2 * dtype_epsilon(out->dtype) * (fabs(want) + part);
         if (!(fabs(out->value[i] - want) <= limit))
             fail_msg(
                 "%s pass %d n %d c %d h %d o %d k %d stride %d padding %d dilation %d groups %d: [%d] is %.9g, not %.9g",
@@ -236,91 +176,91 @@ static void check_all(light_conv_shape s)
 static void test_plain(void **state)
 {
     (void)state;
-    check_all(shape(2, 16, 7, 32, 3, 1, 1, 1, 1));
-    check_all(shape(3, 5, 6, 7, 3, 1, 0, 1, 1)); /* odd numbers of channels */
-    check_all(shape(2, 1, 9, 20, 5, 1, 2, 1, 1));
+    check_all(conv_shape(2, 16, 7, 32, 3, 1, 1, 1, 1));
+    check_all(conv_shape(3, 5, 6, 7, 3, 1, 0, 1, 1)); /* odd numbers of channels */
+    check_all(conv_shape(2, 1, 9, 20, 5, 1, 2, 1, 1));
 }
 
 static void test_stride_and_dilation(void **state)
 {
     (void)state;
-    check_all(shape(2, 16, 9, 16, 3, 2, 1, 1, 1));
-    check_all(shape(2, 16, 10, 16, 3, 2, 1, 1, 1)); /* a last row that no window reaches */
-    check_all(shape(1, 8, 11, 16, 3, 1, 2, 2, 1));
-    check_all(shape(2, 3, 12, 16, 4, 4, 0, 1, 1));
+    check_all(conv_shape(2, 16, 9, 16, 3, 2, 1, 1, 1));
+    check_all(conv_shape(2, 16, 10, 16, 3, 2, 1, 1, 1)); /* a last row that no window reaches */
+    check_all(conv_shape(1, 8, 11, 16, 3, 1, 2, 2, 1));
+    check_all(conv_shape(2, 3, 12, 16, 4, 4, 0, 1, 1));
 }
 
 static void test_padding(void **state)
 {
     (void)state;
-    check_all(shape(2, 16, 7, 32, 3, 1, 0, 1, 1));
-    check_all(shape(2, 32, 9, 16, 4, 1, 1, 1, 1));
-    check_all(shape(1, 16, 11, 16, 3, 1, 2, 2, 1));
-    check_all(shape(1, 16, 6, 16, 2, 1, 2, 1, 1)); /* more than a window needs */
-    check_all(shape(2, 3, 4, 5, 3, 2, 4, 1, 1));
-    check_all(shape(1, 4, 1, 4, 3, 1, 1, 1, 1));
+    check_all(conv_shape(2, 16, 7, 32, 3, 1, 0, 1, 1));
+    check_all(conv_shape(2, 32, 9, 16, 4, 1, 1, 1, 1));
+    check_all(conv_shape(1, 16, 11, 16, 3, 1, 2, 2, 1));
+    check_all(conv_shape(1, 16, 6, 16, 2, 1, 2, 1, 1)); /* more than a window needs */
+    check_all(conv_shape(2, 3, 4, 5, 3, 2, 4, 1, 1));
+    check_all(conv_shape(1, 4, 1, 4, 3, 1, 1, 1, 1));
 }
 
 static void test_windows_apart(void **state)
 {
     (void)state;
-    check_all(shape(2, 5, 11, 6, 2, 3, 0, 1, 1)); /* pixels between windows that none reaches */
-    check_all(shape(1, 4, 10, 8, 1, 3, 1, 1, 1));
-    check_all(
-        shape(2, 3, 9, 17, 3, 2, 1, 2, 1)); /* strides and dilations with a common divisor, and without */
-    check_all(shape(1, 3, 12, 4, 3, 2, 3, 3, 1));
-    check_all(shape(1, 2, 13, 3, 3, 1, 7, 6, 1)); /* a window larger than the image */
-    check_all(shape(1, 2, 17, 3, 3, 4, 6, 6, 1));
-    check_all(shape(2, 2, 5, 3, 3, 90, 100, 100, 1));
+    check_all(conv_shape(2, 5, 11, 6, 2, 3, 0, 1, 1)); /* pixels between windows that none reaches */
+    check_all(conv_shape(1, 4, 10, 8, 1, 3, 1, 1, 1));
+    check_all(conv_shape(2, 3, 9, 17, 3, 2, 1, 2,
+                         1)); /* strides and dilations with a common divisor, and without */
+    check_all(conv_shape(1, 3, 12, 4, 3, 2, 3, 3, 1));
+    check_all(conv_shape(1, 2, 13, 3, 3, 1, 7, 6, 1)); /* a window larger than the image */
+    check_all(conv_shape(1, 2, 17, 3, 3, 4, 6, 6, 1));
+    check_all(conv_shape(2, 2, 5, 3, 3, 90, 100, 100, 1));
 }
 
 static void test_groups(void **state)
 {
     (void)state;
-    check_all(shape(2, 32, 6, 32, 3, 1, 1, 1, 2));
-    check_all(shape(2, 16, 6, 16, 3, 1, 1, 1, 16));
-    check_all(shape(2, 6, 6, 12, 3, 2, 1, 1, 3));
-    check_all(shape(1, 5, 9, 5, 3, 2, 1, 2, 5)); /* depthwise */
-    check_all(shape(17, 67, 5, 67, 3, 1, 1, 1, 67));
-    check_all(shape(2, 8, 7, 8, 1, 1, 0, 1, 8));
-    check_all(shape(2, 3, 7, 6, 3, 1, 1, 1, 3)); /* two outputs to an input */
+    check_all(conv_shape(2, 32, 6, 32, 3, 1, 1, 1, 2));
+    check_all(conv_shape(2, 16, 6, 16, 3, 1, 1, 1, 16));
+    check_all(conv_shape(2, 6, 6, 12, 3, 2, 1, 1, 3));
+    check_all(conv_shape(1, 5, 9, 5, 3, 2, 1, 2, 5)); /* depthwise */
+    check_all(conv_shape(17, 67, 5, 67, 3, 1, 1, 1, 67));
+    check_all(conv_shape(2, 8, 7, 8, 1, 1, 0, 1, 8));
+    check_all(conv_shape(2, 3, 7, 6, 3, 1, 1, 1, 3)); /* two outputs to an input */
 }
 
 static void test_one_by_one(void **state)
 {
     (void)state;
-    check_all(shape(2, 16, 5, 24, 1, 1, 0, 1, 1));
-    check_all(shape(2, 16, 5, 24, 1, 2, 0, 1, 1));
-    check_all(shape(2, 16, 5, 24, 1, 1, 0, 1, 4));
-    check_all(shape(1, 3, 1, 2, 1, 1, 0, 1, 1));
+    check_all(conv_shape(2, 16, 5, 24, 1, 1, 0, 1, 1));
+    check_all(conv_shape(2, 16, 5, 24, 1, 2, 0, 1, 1));
+    check_all(conv_shape(2, 16, 5, 24, 1, 1, 0, 1, 4));
+    check_all(conv_shape(1, 3, 1, 2, 1, 1, 0, 1, 1));
 }
 
 /* Several images side by side in a tile. */
 static void test_small_image_many_channels(void **state)
 {
     (void)state;
-    check_all(shape(2, 32, 4, 33, 3, 1, 1, 1, 1));
-    check_all(shape(15, 33, 4, 20, 3, 1, 1, 1, 1));
-    check_all(shape(9, 32, 6, 48, 3, 2, 1, 1, 1));
-    check_all(shape(9, 40, 5, 32, 3, 1, 2, 2, 1));
-    check_all(shape(8, 64, 3, 32, 3, 3, 1, 1, 2));
-    check_all(shape(1, 8, 3, 256, 3, 1, 1, 1, 1));
-    check_all(shape(1, 2, 5, 17, 3, 1, 1, 1, 1));
+    check_all(conv_shape(2, 32, 4, 33, 3, 1, 1, 1, 1));
+    check_all(conv_shape(15, 33, 4, 20, 3, 1, 1, 1, 1));
+    check_all(conv_shape(9, 32, 6, 48, 3, 2, 1, 1, 1));
+    check_all(conv_shape(9, 40, 5, 32, 3, 1, 2, 2, 1));
+    check_all(conv_shape(8, 64, 3, 32, 3, 3, 1, 1, 2));
+    check_all(conv_shape(1, 8, 3, 256, 3, 1, 1, 1, 1));
+    check_all(conv_shape(1, 2, 5, 17, 3, 1, 1, 1, 1));
 }
 
 /* More than one strip of rows, panel of channels and range of them. */
 static void test_large(void **state)
 {
     (void)state;
-    check_all(shape(1, 1, 90, 7, 5, 1, 2, 1, 1));
-    check_all(shape(1, 40, 50, 3, 3, 1, 1, 1, 1));
-    check_all(shape(1, 130, 9, 70, 3, 1, 1, 1, 1));
+    check_all(conv_shape(1, 1, 90, 7, 5, 1, 2, 1, 1));
+    check_all(conv_shape(1, 40, 50, 3, 3, 1, 1, 1, 1));
+    check_all(conv_shape(1, 130, 9, 70, 3, 1, 1, 1, 1));
 }
 
 static void test_empty(void **state)
 {
     (void)state;
-    light_conv_shape s = shape(1, 4, 5, 8, 3, 1, 1, 1, 1);
+    light_conv_shape s = conv_shape(1, 4, 5, 8, 3, 1, 1, 1, 1);
     s.n = 0;
     check_all(s);
 }
@@ -329,10 +269,10 @@ static void test_threads_give_the_same_bits(void **state)
 {
     (void)state;
     const light_conv_shape shapes[] = {
-        shape(16, 16, 14, 32, 3, 1, 1, 1, 1), shape(13, 32, 14, 32, 3, 2, 1, 1, 1),
-        shape(7, 1, 28, 6, 5, 1, 2, 1, 1),    shape(9, 16, 12, 16, 1, 1, 0, 1, 1),
-        shape(8, 3, 20, 32, 3, 1, 1, 1, 1),   shape(4, 64, 4, 256, 3, 1, 1, 1, 1),
-        shape(20, 33, 6, 40, 3, 1, 1, 1, 1),  shape(5, 24, 9, 24, 3, 2, 1, 1, 24),
+        conv_shape(16, 16, 14, 32, 3, 1, 1, 1, 1), conv_shape(13, 32, 14, 32, 3, 2, 1, 1, 1),
+        conv_shape(7, 1, 28, 6, 5, 1, 2, 1, 1),    conv_shape(9, 16, 12, 16, 1, 1, 0, 1, 1),
+        conv_shape(8, 3, 20, 32, 3, 1, 1, 1, 1),   conv_shape(4, 64, 4, 256, 3, 1, 1, 1, 1),
+        conv_shape(20, 33, 6, 40, 3, 1, 1, 1, 1),  conv_shape(5, 24, 9, 24, 3, 2, 1, 1, 24),
     };
     const int threads = light_team_size();
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
@@ -382,7 +322,8 @@ static void test_column_sums(void **state)
                     double sum = 0;
                     for (int64_t r = 0; r < m; r++) sum += x.value[r * n + j];
                     const double want = sum + (accumulate ? start.value[j] : 0);
-                    const double limit = epsilon(dtypes[d]) * (fabs(want) + 1) + 1e-6 * (double)m * 0.01;
+                    const double limit =
+                        dtype_epsilon(dtypes[d]) * (fabs(want) + 1) + 1e-6 * (double)m * 0.01;
                     assert_true(fabs(one.value[j] - want) <= limit);
                 }
                 free_buffer(&x), free_buffer(&start), free_buffer(&one), free_buffer(&many);

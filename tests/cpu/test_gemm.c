@@ -2,15 +2,10 @@
 /* Matrix products of the CPU backend against sums in double, for every instruction set that this machine has. */
 #include "cpu/once/gemm.h"
 #include "cpu/once/team.h"
+#include "support/tensors.h"
 
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 enum { GUARD = 37 }; /* elements around a buffer, so that data are not aligned either */
 
@@ -53,14 +48,6 @@ static void put(light_dtype dtype, void *data, int64_t i, double value)
         ((float *)data)[i] = f;
     else
         ((uint16_t *)data)[i] = (uint16_t)(dtype == LIGHT_BF16 ? bits >> 16 : half);
-}
-
-static double epsilon(light_dtype dtype)
-{
-    return dtype == LIGHT_F64   ? 0x1p-52
-           : dtype == LIGHT_F32 ? 0x1p-23
-           : dtype == LIGHT_F16 ? 0x1p-10
-                                : 0x1p-7;
 }
 
 typedef struct {
@@ -162,7 +149,7 @@ static void check_element(const setup *s, const problem *p, const buffer *before
         }
     if (s->with_bias) sum += get(p->bias.dtype, g->bias, j), size += 1;
     if (s->accumulate) sum += get(s->out, before->data, at), size += 1;
-    const double limit = eps * (double)(s->k + 4) * size + epsilon(s->out) * (fabs(sum) + 0x1p-14);
+    const double limit = eps * (double)(s->k + 4) * size + dtype_epsilon(s->out) * (fabs(sum) + 0x1p-14);
     const double got = get(s->out, g->c, at);
     if (!(fabs(got - sum) <= limit))
         fail_msg("%s > %s %c%c m %d n %d k %d pad %d batch %d: [%d, %d, %d] is %.9g, not %.9g (limit %g)",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The kernels CONV2D, CONV2D_BACKWARD_DATA and CONV2D_BACKWARD_WEIGHT against sums in double: shapes, groups, dtypes,
  * bias, accumulation. */
+#include "support/conv.h"
 #include "support/tensors.h"
 
 #include "autograd/op.h"
@@ -10,38 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct conv_case {
-    int64_t n, c, h, w, o, kh, kw;
-    light_conv2d_attrs attrs;
-    int64_t extra; /* rows and columns of x that no window reaches, beyond those that a stride leaves */
-} conv_case;
-
-static conv_case square(int64_t n, int64_t c, int64_t size, int64_t o, int64_t k, int64_t stride,
-                        int64_t padding, int64_t dilation, int64_t groups)
-{
-    return (conv_case){n,
-                       c,
-                       size,
-                       size + 1,
-                       o,
-                       k,
-                       k > 1 ? k - 1 : k,
-                       {{stride, stride}, {padding, padding}, {dilation, dilation}, groups},
-                       0};
-}
-
-static int64_t out_size(const conv_case *c, int dim)
-{
-    const int64_t size = dim ? c->w : c->h, k = dim ? c->kw : c->kh;
-    return (size - c->extra + 2 * c->attrs.padding[dim] - c->attrs.dilation[dim] * (k - 1) - 1) /
-               c->attrs.stride[dim] +
-           1;
-}
-
 /* ---- one problem ------------------------------------------------------------------- */
 
 enum { X, W, Y, BIAS, TENSORS };
-typedef enum pass { FORWARD, DATA, WEIGHT } pass;
+
+static int output_of(light_conv_pass pass)
+{
+    return pass == LIGHT_CONV_FORWARD ? Y : pass == LIGHT_CONV_BACKWARD_DATA ? X : W;
+}
 
 typedef struct problem {
     light_step *step;
@@ -66,12 +43,12 @@ static void fill(light_tensor *t, uint64_t seed)
     free(values);
 }
 
-static problem new_problem(const conv_case *c, light_dtype dtype, light_dtype weight, light_dtype bias)
+static problem new_problem(const light_conv_shape *c, light_dtype dtype, light_dtype weight, light_dtype bias)
 {
     problem p = {.step = new_step()};
     p.t[X] = image(p.step, dtype, LIGHT_SHAPE(c->n, c->c, c->h, c->w));
-    p.t[W] = light_zeros(p.step, LIGHT_SHAPE(c->o, c->c / c->attrs.groups, c->kh, c->kw), weight);
-    p.t[Y] = image(p.step, dtype, LIGHT_SHAPE(c->n, c->o, out_size(c, 0), out_size(c, 1)));
+    p.t[W] = light_zeros(p.step, LIGHT_SHAPE(c->o, c->c / c->groups, c->kh, c->kw), weight);
+    p.t[Y] = image(p.step, dtype, LIGHT_SHAPE(c->n, c->o, c->oh, c->ow));
     p.t[BIAS] = light_zeros(p.step, LIGHT_SHAPE(c->o), bias);
     for (int i = 0; i < TENSORS; i++) {
         fill(p.t[i], (uint64_t)i + 1);
@@ -87,51 +64,32 @@ static void free_problem(problem *p)
     light_step_free(p->step);
 }
 
-/* Adds every product of the convolution to one of the sums, and its size to `sizes`. Row-major. */
-static void sum_products(problem *p, const conv_case *c, pass which)
+static void sum_products(problem *p, const light_conv_shape *c, light_conv_pass which)
 {
-    const int64_t cg = c->c / c->attrs.groups, og = c->o / c->attrs.groups, oh = out_size(c, 0),
-                  ow = out_size(c, 1),
-                  count = p->t[which == FORWARD ? Y
-                               : which == DATA  ? X
-                                                : W]
-                              ->numel;
-    const double *x = p->before[X], *w = p->before[W], *y = p->before[Y];
+    const int64_t count = p->t[output_of(which)]->numel;
     p->sums = new_doubles(count), p->sizes = new_doubles(count);
-    const int64_t places = c->n * c->o * oh * ow, taps = cg * c->kh * c->kw;
-    for (int64_t e = 0; e < places * taps; e++) {
-        const int64_t at_y = e / taps, tap = e % taps;
-        const int64_t b = at_y % ow, a = at_y / ow % oh, o = at_y / (ow * oh) % c->o,
-                      n = at_y / (ow * oh * c->o);
-        const int64_t j = tap % c->kw, i = tap / c->kw % c->kh, k = tap / (c->kw * c->kh);
-        const int64_t h = a * c->attrs.stride[0] - c->attrs.padding[0] + i * c->attrs.dilation[0];
-        const int64_t v = b * c->attrs.stride[1] - c->attrs.padding[1] + j * c->attrs.dilation[1];
-        if (h < 0 || h >= c->h || v < 0 || v >= c->w) continue;
-        const int64_t at_x = ((n * c->c + o / og * cg + k) * c->h + h) * c->w + v, at_w = o * taps + tap;
-        const int64_t to = which == FORWARD ? at_y : which == DATA ? at_x : at_w;
-        const double product = which == FORWARD ? x[at_x] * w[at_w]
-                               : which == DATA  ? y[at_y] * w[at_w]
-                                                : y[at_y] * x[at_x];
-        p->sums[to] += product;
-        p->sizes[to] += fabs(product);
-    }
+    conv_products(c, which, false, p->before[X], p->before[W], p->before[Y], p->sums, p->sizes);
 }
 
-static void run(problem *p, const conv_case *c, pass which, bool bias, uint32_t accumulate)
+static void run(problem *p, const light_conv_shape *c, light_conv_pass which, bool bias, uint32_t accumulate)
 {
     light_step *s = p->step;
     light_tensor **t = p->t;
+    const light_conv2d_attrs attrs = {{c->stride[0], c->stride[1]},
+                                      {c->padding[0], c->padding[1]},
+                                      {c->dilation[0], c->dilation[1]},
+                                      c->groups};
     light_status status;
-    if (which == FORWARD)
+    if (which == LIGHT_CONV_FORWARD)
         status = LIGHT_RUN(s, CONV2D, .in = {t[X], t[W], bias ? t[BIAS] : NULL}, .out = {t[Y]},
-                           .attrs = &c->attrs, .accumulate = accumulate);
-    else if (which == DATA)
-        status = LIGHT_RUN(s, CONV2D_BACKWARD_DATA, .in = {t[Y], t[W]}, .out = {t[X]}, .attrs = &c->attrs,
+                           .attrs = &attrs, .accumulate = accumulate);
+    else if (which == LIGHT_CONV_BACKWARD_DATA)
+        status = LIGHT_RUN(s, CONV2D_BACKWARD_DATA, .in = {t[Y], t[W]}, .out = {t[X]}, .attrs = &attrs,
                            .accumulate = accumulate);
     else
         status =
             LIGHT_RUN(s, CONV2D_BACKWARD_WEIGHT, .in = {t[Y], t[X]}, .out = {t[W], bias ? t[BIAS] : NULL},
-                      .attrs = &c->attrs, .accumulate = accumulate | accumulate << 1);
+                      .attrs = &attrs, .accumulate = accumulate | accumulate << 1);
     assert_light_ok(status);
 }
 
@@ -155,9 +113,9 @@ static void compare(const light_tensor *t, int64_t i, double got, double want, d
         fail_msg("%s, %s [%d]: %.9g instead of %.9g", what, light_dtype_name(dtype), (int)i, got, want);
 }
 
-static void compare_bias(const problem *p, const conv_case *c, bool accumulate)
+static void compare_bias(const problem *p, const light_conv_shape *c, bool accumulate)
 {
-    const int64_t pixels = out_size(c, 0) * out_size(c, 1);
+    const int64_t pixels = c->oh * c->ow;
     double *got = all_doubles(p->t[BIAS]);
     for (int64_t o = 0; o < c->o; o++) {
         double sum = accumulate ? p->before[BIAS][o] : 0, size = fabs(sum);
@@ -171,37 +129,39 @@ static void compare_bias(const problem *p, const conv_case *c, bool accumulate)
     free(got);
 }
 
-static void check_pass(const conv_case *c, light_dtype dtype, light_dtype weight, pass which, bool bias,
-                       bool accumulate)
+static void check_pass(const light_conv_shape *c, light_dtype dtype, light_dtype weight,
+                       light_conv_pass which, bool bias, bool accumulate)
 {
     static const char *const names[] = {"forward", "gradient of x", "gradient of w"};
-    problem p = new_problem(c, dtype, which == WEIGHT ? weight : dtype, which == WEIGHT ? weight : dtype);
-    const int out = which == FORWARD ? Y : which == DATA ? X : W;
+    const light_dtype of_weight = which == LIGHT_CONV_BACKWARD_WEIGHT ? weight : dtype;
+    problem p = new_problem(c, dtype, of_weight, of_weight);
+    const int out = output_of(which);
     sum_products(&p, c, which);
     run(&p, c, which, bias, accumulate);
     double *got = all_doubles(p.t[out]);
-    const int64_t pixels = out_size(c, 0) * out_size(c, 1);
+    const int64_t pixels = c->oh * c->ow;
     for (int64_t i = 0; i < p.t[out]->numel; i++) {
-        const double added = which == FORWARD && bias ? p.before[BIAS][i / pixels % c->o] : 0,
+        const double added = which == LIGHT_CONV_FORWARD && bias ? p.before[BIAS][i / pixels % c->o] : 0,
                      old = accumulate ? p.before[out][i] : 0;
         compare(p.t[out], i, got[i], p.sums[i] + added + old, p.sizes[i] + fabs(added) + fabs(old),
-                which == WEIGHT ? detour(dtype, weight) : 0, names[which]);
+                which == LIGHT_CONV_BACKWARD_WEIGHT ? detour(dtype, weight) : 0, names[which]);
     }
     free(got);
-    if (which == WEIGHT && bias) compare_bias(&p, c, accumulate);
+    if (which == LIGHT_CONV_BACKWARD_WEIGHT && bias) compare_bias(&p, c, accumulate);
     free_problem(&p);
 }
 
-static void check(conv_case c)
+static void check(light_conv_shape c)
 {
     static const light_dtype dtypes[] = {LIGHT_F32, LIGHT_F64, LIGHT_BF16, LIGHT_F16};
     for (int i = 0; i < 16; i++) {
         const light_dtype dtype = dtypes[i % 4];
         const bool bias = i & 4, accumulate = i & 8;
-        check_pass(&c, dtype, dtype, FORWARD, bias, accumulate);
-        check_pass(&c, dtype, dtype, DATA, bias, accumulate);
-        check_pass(&c, dtype, dtype, WEIGHT, bias, accumulate);
-        if (light_dtype_size(dtype) == 2) check_pass(&c, dtype, LIGHT_F32, WEIGHT, bias, accumulate);
+        check_pass(&c, dtype, dtype, LIGHT_CONV_FORWARD, bias, accumulate);
+        check_pass(&c, dtype, dtype, LIGHT_CONV_BACKWARD_DATA, bias, accumulate);
+        check_pass(&c, dtype, dtype, LIGHT_CONV_BACKWARD_WEIGHT, bias, accumulate);
+        if (light_dtype_size(dtype) == 2)
+            check_pass(&c, dtype, LIGHT_F32, LIGHT_CONV_BACKWARD_WEIGHT, bias, accumulate);
     }
 }
 
@@ -210,75 +170,76 @@ static void check(conv_case c)
 static void windows(void **state)
 {
     (void)state;
-    check(square(2, 16, 5, 8, 3, 1, 1, 1, 1));
-    check(square(3, 5, 6, 7, 3, 1, 0, 1, 1)); /* odd numbers of channels */
-    check(square(2, 1, 7, 9, 5, 1, 2, 1, 1));
-    check(square(1, 8, 4, 8, 5, 1, 4, 1, 1)); /* windows in the padding alone */
+    check(conv_shape(2, 16, 5, 8, 3, 1, 1, 1, 1));
+    check(conv_shape(3, 5, 6, 7, 3, 1, 0, 1, 1)); /* odd numbers of channels */
+    check(conv_shape(2, 1, 7, 9, 5, 1, 2, 1, 1));
+    check(conv_shape(1, 8, 4, 8, 5, 1, 4, 1, 1)); /* windows in the padding alone */
 }
 
 static void strides_and_dilations(void **state)
 {
     (void)state;
-    check(square(2, 8, 8, 4, 3, 2, 1, 1, 1));
-    check(square(2, 3, 9, 5, 4, 4, 0, 1, 1));
-    check(square(1, 8, 9, 8, 3, 1, 2, 2, 1));
-    check(square(2, 4, 7, 6, 2, 3, 1, 1, 1)); /* pixels that no window has */
-    conv_case c = square(1, 3, 7, 4, 3, 2, 0, 1, 1);
-    c.attrs.stride[1] = 1, c.attrs.padding[0] = 2, c.attrs.dilation[1] = 3;
+    check(conv_shape(2, 8, 8, 4, 3, 2, 1, 1, 1));
+    check(conv_shape(2, 3, 9, 5, 4, 4, 0, 1, 1));
+    check(conv_shape(1, 8, 9, 8, 3, 1, 2, 2, 1));
+    check(conv_shape(2, 4, 7, 6, 2, 3, 1, 1, 1)); /* pixels that no window has */
+    light_conv_shape c = conv_shape(1, 3, 7, 4, 3, 2, 0, 1, 1);
+    c.stride[1] = 1, c.padding[0] = 2, c.dilation[1] = 3;
+    conv_fit(&c);
     check(c);
-    c = square(2, 3, 8, 4, 3, 3, 1, 1, 1);
-    c.extra = 1; /* as output_padding gives */
+    c = conv_shape(2, 3, 8, 4, 3, 3, 1, 1, 1);
+    c.ow--; /* a column more, as output_padding gives */
     check(c);
 }
 
 static void one_by_one(void **state)
 {
     (void)state;
-    check(square(2, 16, 4, 8, 1, 1, 0, 1, 1));
-    check(square(2, 5, 5, 3, 1, 2, 0, 1, 1));
-    check(square(1, 4, 3, 4, 1, 1, 1, 1, 1));
-    check(square(2, 24, 3, 32, 1, 1, 0, 1, 2));
-    check(square(1, 3, 1, 2, 1, 1, 0, 1, 1));
+    check(conv_shape(2, 16, 4, 8, 1, 1, 0, 1, 1));
+    check(conv_shape(2, 5, 5, 3, 1, 2, 0, 1, 1));
+    check(conv_shape(1, 4, 3, 4, 1, 1, 1, 1, 1));
+    check(conv_shape(2, 24, 3, 32, 1, 1, 0, 1, 2));
+    check(conv_shape(1, 3, 1, 2, 1, 1, 0, 1, 1));
 }
 
 static void groups(void **state)
 {
     (void)state;
-    check(square(2, 16, 5, 16, 3, 1, 1, 1, 16)); /* every channel by itself */
-    check(square(1, 5, 6, 5, 3, 2, 1, 2, 5));
-    check(square(2, 4, 5, 8, 3, 1, 1, 1, 4)); /* two of each */
-    check(square(2, 6, 6, 9, 3, 2, 1, 1, 3));
-    check(square(1, 32, 4, 24, 3, 1, 1, 1, 2)); /* large enough for products */
-    check(square(2, 18, 4, 20, 2, 2, 0, 1, 2));
+    check(conv_shape(2, 16, 5, 16, 3, 1, 1, 1, 16)); /* every channel by itself */
+    check(conv_shape(1, 5, 6, 5, 3, 2, 1, 2, 5));
+    check(conv_shape(2, 4, 5, 8, 3, 1, 1, 1, 4)); /* two of each */
+    check(conv_shape(2, 6, 6, 9, 3, 2, 1, 1, 3));
+    check(conv_shape(1, 32, 4, 24, 3, 1, 1, 1, 2)); /* large enough for products */
+    check(conv_shape(2, 18, 4, 20, 2, 2, 0, 1, 2));
 }
 
 /* More rows than one part of a sum over the batch takes. */
 static void many_pixels(void **state)
 {
     (void)state;
-    check_pass(&(conv_case){9, 4, 12, 11, 4, 1, 1, {{1, 1}, {0, 0}, {1, 1}, 4}, 0}, LIGHT_BF16, LIGHT_F32,
-               WEIGHT, true, true);
-    check_pass(&(conv_case){9, 3, 12, 11, 40, 1, 1, {{1, 1}, {0, 0}, {1, 1}, 1}, 0}, LIGHT_F32, LIGHT_F32,
-               WEIGHT, true, false);
+    const light_conv_shape many = conv_shape(9, 4, 11, 4, 1, 1, 0, 1, 4),
+                           few = conv_shape(9, 3, 11, 40, 1, 1, 0, 1, 1);
+    check_pass(&many, LIGHT_BF16, LIGHT_F32, LIGHT_CONV_BACKWARD_WEIGHT, true, true);
+    check_pass(&few, LIGHT_F32, LIGHT_F32, LIGHT_CONV_BACKWARD_WEIGHT, true, false);
 }
 
 /* A stride beyond the image counts for nothing, as long as there is one window. */
 static void far_strides(void **state)
 {
     (void)state;
-    conv_case c = square(2, 3, 5, 4, 3, (int64_t)1 << 40, 0, 1, 1);
+    light_conv_shape c = conv_shape(2, 3, 5, 4, 3, (int64_t)1 << 40, 0, 1, 1);
     check(c);
-    c = square(2, 8, 3, 4, 1, (int64_t)1 << 40, 0, (int64_t)1 << 40, 1);
+    c = conv_shape(2, 8, 3, 4, 1, (int64_t)1 << 40, 0, (int64_t)1 << 40, 1);
     check(c);
 }
 
 static void nothing(void **state)
 {
     (void)state;
-    check(square(0, 4, 5, 8, 3, 1, 1, 1, 1));
-    check(square(0, 4, 5, 4, 3, 1, 1, 1, 4));
-    check(square(2, 4, 5, 0, 3, 1, 1, 1, 1));
-    check(square(2, 0, 5, 3, 3, 1, 1, 1, 1));
+    check(conv_shape(0, 4, 5, 8, 3, 1, 1, 1, 1));
+    check(conv_shape(0, 4, 5, 4, 3, 1, 1, 1, 4));
+    check(conv_shape(2, 4, 5, 0, 3, 1, 1, 1, 1));
+    check(conv_shape(2, 0, 5, 3, 3, 1, 1, 1, 1));
 }
 
 int main(void)

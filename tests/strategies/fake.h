@@ -5,12 +5,10 @@
 #ifndef TESTS_STRATEGIES_FAKE_H
 #define TESTS_STRATEGIES_FAKE_H
 
-#include "trainer/lab.h"
+#include "strategies/nets.h"
 
 #include "base/memory.h"
 #include "nn/flat.h"
-#include "nn/parameter.h"
-#include "trainer/trainer.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -400,10 +398,9 @@ static const light_strategy_vtable fake_vtable = {
 };
 
 /* A trainer of this rank. */
-MAYBE_UNUSED static light_trainer *fake_trainer(const light_trainer_options *options)
+MAYBE_UNUSED static light_trainer *fake_trainer(light_trainer_options options)
 {
-    light_trainer *t = light_trainer_new_with(options);
-    if (!t) fail_msg("%s", light_error_message());
+    light_trainer *t = quiet_trainer(options);
     t->strategy_table = &fake_vtable;
     return t;
 }

@@ -79,16 +79,11 @@ static void rank_of(void *argument)
                                                    : kind == MANY_OPTIONS && fake_rank == 1 ? 5
                                                    : kind == MANY_OPTIONS && upper          ? 2
                                                                                             : 1,
-                                     .seed = kind == THE_SEED && odd_one ? 8 : 7,
-                                     .default_root_dir = folder,
-                                     .enable_progress_bar = LIGHT_OFF,
-                                     .enable_model_summary = LIGHT_OFF,
-                                     .enable_learning_curve = LIGHT_OFF,
-                                     .enable_checkpointing = LIGHT_OFF};
+                                     .seed = kind == THE_SEED && odd_one ? 8 : 7};
     options.callbacks[0] = light_early_stopping(.monitor = "val_loss", .patience = 100);
     if (kind == A_CALLBACK && odd_one)
         options.callbacks[1] = light_learning_rate_monitor(.log_momentum = false);
-    lab l = lab_new_with(&v, &short_data, fake_trainer(&options));
+    lab l = lab_new_with(&v, &short_data, fake_trainer(options));
     if (kind == A_DATA_OPTION && upper) l.data->batch_size = 2;
     report *r = (report *)(void *)fake->results[fake_rank];
     r->status = lab_fit(&l);

@@ -2,41 +2,13 @@
 /* The Trainer on the processes of a launcher: the same weights and metrics, to the bit, as one of them alone. Started without
  * a launcher it is a job of one. */
 #include "strategies/fake.h"
-
-#include "strategies/communicators.h"
+#include "strategies/launched.h"
 
 #include <float.h>
 
-typedef struct noisy {
-    light_module base;
-    light_linear layer, head;
-} noisy;
-
-static light_status noisy_init(light_module *self)
-{
-    noisy *m = (noisy *)self;
-    LIGHT_TRY(light_linear_init(&m->layer, self, "layer", .in_features = LAB_FEATURES, .out_features = 4));
-    return light_linear_init(&m->head, self, "head", .in_features = 4, .out_features = LAB_CLASSES);
-}
-
-static light_tensor *noisy_forward(light_module *self, light_step *s, light_tensor *x)
-{
-    noisy *m = (noisy *)self;
-    x = light_dropout(s, light_relu(s, light_forward(s, &m->layer.base, x)), 0.3);
-    return light_forward(s, &m->head.base, x);
-}
-
-static light_tensor *noisy_training_step(light_module *self, light_step *s, const light_batch *batch)
-{
-    light_tensor *loss = light_cross_entropy(s, light_forward(s, self, batch->fields[0]), batch->fields[1]);
-    light_log(s, "loss", loss, .on_step = true, .on_epoch = true);
-    return loss;
-}
-
 static void noisy_validation_step(light_module *self, light_step *s, const light_batch *batch)
 {
-    light_log(s, "val_loss",
-              light_cross_entropy(s, light_forward(s, self, batch->fields[0]), batch->fields[1]));
+    light_log(s, "val_loss", class_loss(self, s, batch));
 }
 
 static light_status noisy_optimizers(light_module *self, light_optimizers *out)
@@ -48,7 +20,7 @@ static const light_module_vtable noisy_vtable = {
     LIGHT_MODULE(noisy),
     .init = noisy_init,
     .forward = noisy_forward,
-    .training_step = noisy_training_step,
+    .training_step = logged_step,
     .validation_step = noisy_validation_step,
     .configure_optimizers = noisy_optimizers,
 };
@@ -64,15 +36,9 @@ typedef struct outcome {
 static outcome train(int64_t epochs)
 {
     outcome o = {.loss = NAN};
-    float *to = o.weights;
-    light_trainer_options options = {.max_epochs = epochs,
-                                     .accumulate_grad_batches = 4,
-                                     .default_root_dir = folder,
-                                     .enable_progress_bar = LIGHT_OFF,
-                                     .enable_model_summary = LIGHT_OFF,
-                                     .enable_learning_curve = LIGHT_OFF,
-                                     .enable_checkpointing = LIGHT_OFF};
-    lab l = lab_new(&noisy_vtable, fake_trainer(&options));
+    lab l =
+        lab_new(&noisy_vtable,
+                fake_trainer((light_trainer_options){.max_epochs = epochs, .accumulate_grad_batches = 4}));
     l.trainer->options.deterministic = "elastic";
     l.data->batch_size = 3;
     l.data->shuffle = true;
@@ -80,16 +46,10 @@ static outcome train(int64_t epochs)
     o.steps = light_trainer_global_step(l.trainer);
     light_trainer_metric(l.trainer, "loss_epoch", &o.loss);
     light_trainer_metric(l.trainer, "val_loss", &o.val_loss);
-    for (light_parameter *p = light_next_parameter(l.module, NULL); p;
-         p = light_next_parameter(l.module, p)) {
-        assert_ok(light_tensor_read(p->tensor, LIGHT_F32, to, (size_t)p->tensor->numel * sizeof *to));
-        to += p->tensor->numel;
-    }
+    read_numbers(l.module, o.weights, sizeof o.weights / sizeof *o.weights);
     lab_free(&l);
     return o;
 }
-
-static light_communicator *host;
 
 static void as_job(void)
 {
@@ -136,28 +96,6 @@ static void ranks_that_differ_say_so_before_they_train(void **state)
 
 /* ---- batch norm over the ranks, with the strategies that ship ------------------------ */
 
-typedef struct normed {
-    light_module base;
-    light_linear layer;
-    light_batch_norm norm;
-    light_linear head;
-} normed;
-
-static light_status normed_init(light_module *self)
-{
-    normed *m = (normed *)self;
-    LIGHT_TRY(light_linear_init(&m->layer, self, "layer", .in_features = LAB_FEATURES, .out_features = 6));
-    LIGHT_TRY(light_batch_norm_init(&m->norm, self, "norm", .features = 6));
-    return light_linear_init(&m->head, self, "head", .in_features = 6, .out_features = LAB_CLASSES);
-}
-
-static light_tensor *normed_forward(light_module *self, light_step *s, light_tensor *x)
-{
-    normed *m = (normed *)self;
-    x = light_relu(s, light_forward(s, &m->norm.base, light_forward(s, &m->layer.base, x)));
-    return light_forward(s, &m->head.base, x);
-}
-
 static light_status normed_optimizers(light_module *self, light_optimizers *out)
 {
     return light_optimizers_add(out, light_sgd(light_parameters(self), .lr = 0.05), NULL);
@@ -167,50 +105,37 @@ static const light_module_vtable normed_vtable = {
     LIGHT_MODULE(normed),
     .init = normed_init,
     .forward = normed_forward,
-    .training_step = noisy_training_step,
+    .training_step = logged_step,
     .configure_optimizers = normed_optimizers,
 };
+
+enum { MOST_NUMBERS = 512 };
 
 /* 22 batches in windows of 3 for each rank, so that ranks end the last one in different turns. strategy NULL: the fake. */
 static void train_normed(const char *strategy, float *to)
 {
-    light_trainer_options options = {.max_epochs = 2,
-                                     .accumulate_grad_batches = 3,
-                                     .strategy = strategy,
-                                     .sync_batchnorm = true,
-                                     .default_root_dir = folder,
-                                     .enable_progress_bar = LIGHT_OFF,
-                                     .enable_model_summary = LIGHT_OFF,
-                                     .enable_learning_curve = LIGHT_OFF,
-                                     .enable_checkpointing = LIGHT_OFF};
-    light_trainer *t = light_trainer_new_with(&options);
-    if (!t) fail_msg("%s", light_error_message());
-    if (!strategy) t->strategy_table = &fake_vtable;
-    lab l = lab_new(&normed_vtable, t);
+    light_trainer_options options = {
+        .max_epochs = 2, .accumulate_grad_batches = 3, .strategy = strategy, .sync_batchnorm = true};
+    lab l = lab_new(&normed_vtable, strategy ? quiet_trainer(options) : fake_trainer(options));
     l.data->batch_size = 3;
     l.data->shuffle = true;
     assert_ok(lab_fit(&l));
-    for (light_parameter *p = light_next_parameter(l.module, NULL); p;
-         p = light_next_parameter(l.module, p)) {
-        if (p->is_buffer && p->tensor->dtype != LIGHT_F32) continue;
-        assert_ok(light_tensor_read(p->tensor, LIGHT_F32, to, (size_t)p->tensor->numel * sizeof *to));
-        to += p->tensor->numel;
-    }
+    read_numbers(l.module, to, MOST_NUMBERS);
     lab_free(&l);
 }
 
 static void all_strategies_sync_batch_norm_alike(void **state)
 {
     static const char *const strategies[] = {"ddp", "zero1", "zero2", "zero3"};
-    float expected[512] = {0};
+    float expected[MOST_NUMBERS] = {0};
     (void)state;
     as_job();
     if (host->size == 1) return;
     train_normed(NULL, expected);
     for (size_t i = 0; i < sizeof strategies / sizeof *strategies; i++) {
-        float weights[512] = {0};
+        float weights[MOST_NUMBERS] = {0};
         train_normed(strategies[i], weights);
-        for (int k = 0; k < 512; k++) /* 16 steps, values below 10 */
+        for (int k = 0; k < MOST_NUMBERS; k++) /* 16 steps, values below 10 */
             if (fabsf(weights[k] - expected[k]) > 16 * 16 * FLT_EPSILON * fmaxf(1, fabsf(expected[k])))
                 fail_msg("%s: weight %d is %.9g, not %.9g", strategies[i], k, (double)weights[k],
                          (double)expected[k]);
@@ -219,8 +144,17 @@ static void all_strategies_sync_batch_norm_alike(void **state)
 
 /* ---- parameters that hooks read ------------------------------------------------------ */
 
-static light_status read_status;
+static light_status read_status, grad_status;
 static int64_t reads;
+
+/* They are summed by now. */
+static void read_gradient(light_module *self, light_trainer *t)
+{
+    float values[4 * LAB_FEATURES];
+    (void)t;
+    grad_status =
+        light_tensor_read(light_grad(((noisy *)self)->layer.weight), LIGHT_F32, values, sizeof values);
+}
 
 /* After the optimizer's step, whose values are on their way to the others. */
 static void read_weight(light_module *self, light_trainer *t, const light_batch *batch)
@@ -243,17 +177,9 @@ static void read_weight(light_module *self, light_trainer *t, const light_batch 
 static light_status read_in_hook(const char *strategy)
 {
     light_module_vtable reading = noisy_vtable;
-    light_trainer_options options = {.max_epochs = 1,
-                                     .strategy = strategy,
-                                     .default_root_dir = folder,
-                                     .enable_progress_bar = LIGHT_OFF,
-                                     .enable_model_summary = LIGHT_OFF,
-                                     .enable_learning_curve = LIGHT_OFF,
-                                     .enable_checkpointing = LIGHT_OFF};
     reading.on_train_batch_end = read_weight;
-    light_trainer *t = light_trainer_new_with(&options);
-    if (!t) fail_msg("%s", light_error_message());
-    lab l = lab_new(&reading, t);
+    reading.on_before_optimizer_step = read_gradient;
+    lab l = lab_new(&reading, quiet_trainer((light_trainer_options){.max_epochs = 1, .strategy = strategy}));
     reads = 0;
     assert_ok(lab_fit(&l));
     lab_free(&l);
@@ -264,29 +190,13 @@ static void hooks_read_whole_values_or_none(void **state)
 {
     (void)state;
     as_job();
+    assert_ok(read_in_hook("ddp"));
+    assert_ok(grad_status);
     assert_ok(read_in_hook("zero1"));
     assert_true(reads > 0);
+    if (host->size > 1) assert_int_equal(grad_status, LIGHT_ERR_STATE);
     assert_ok(read_in_hook("zero2"));
     if (host->size > 1) assert_int_equal(read_in_hook("zero3"), LIGHT_ERR_STATE);
-}
-
-/* All processes of the launcher have the same folder. */
-static int begin(void **state)
-{
-    (void)state;
-    light_message_set_level(LIGHT_MESSAGE_ERROR);
-    snprintf(folder, sizeof folder, "%s/light-job-%d", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp",
-             (int)getppid());
-    return light_mpi_communicator_new(&host) == LIGHT_OK ? 0 : -1;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    light_status status = light_barrier(host, "end");
-    if (host->rank == 0 && light_directory_exists(folder)) status = light_remove_tree(folder);
-    light_communicator_free(host);
-    return status == LIGHT_OK ? 0 : -1;
 }
 
 int main(void)
@@ -297,5 +207,5 @@ int main(void)
         cmocka_unit_test(hooks_read_whole_values_or_none),
         cmocka_unit_test(ranks_that_differ_say_so_before_they_train),
     };
-    return cmocka_run_group_tests(tests, begin, end);
+    return cmocka_run_group_tests(tests, launched_begin, launched_end);
 }

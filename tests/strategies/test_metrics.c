@@ -85,16 +85,9 @@ static void rank_of_plan(void *argument)
 {
     const plan *p = argument;
     report *r = mine();
-    light_trainer_options options = {.max_epochs = 1,
-                                     .accumulate_grad_batches = p->accumulate,
-                                     .log_every_n_steps = 1,
-                                     .name = "metrics",
-                                     .default_root_dir = folder,
-                                     .enable_progress_bar = LIGHT_OFF,
-                                     .enable_model_summary = LIGHT_OFF,
-                                     .enable_learning_curve = LIGHT_OFF,
-                                     .enable_checkpointing = LIGHT_OFF};
-    lab l = lab_new(p->module, fake_trainer(&options));
+    light_trainer_options options = {
+        .max_epochs = 1, .accumulate_grad_batches = p->accumulate, .log_every_n_steps = 1, .name = "metrics"};
+    lab l = lab_new(p->module, fake_trainer(options));
     l.data->train_samples = l.data->val_samples = p->samples;
     l.data->batch_size = 3;
     l.data->shuffle = true;

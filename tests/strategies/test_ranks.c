@@ -4,14 +4,11 @@
 
 /* ---- a model that draws random numbers ------------------------------------- */
 
-typedef struct noisy {
-    light_module base;
-    light_linear layer, head;
-} noisy;
+enum { MOST_WEIGHTS = 256 };
 
 /* What a rank reports. */
 typedef struct report {
-    float weights[256];
+    float weights[MOST_WEIGHTS];
     int64_t steps, epochs, trained, validated, tested, predicted;
     int64_t batches[64]; /* trained on */
     int64_t samples[LAB_SAMPLES];
@@ -32,29 +29,10 @@ static const report *of(int rank)
     return (const report *)(const void *)fake->results[rank];
 }
 
-static light_status noisy_init(light_module *self)
-{
-    noisy *m = (noisy *)self;
-    LIGHT_TRY(light_linear_init(&m->layer, self, "layer", .in_features = LAB_FEATURES, .out_features = 4));
-    return light_linear_init(&m->head, self, "head", .in_features = 4, .out_features = LAB_CLASSES);
-}
-
-static light_tensor *noisy_forward(light_module *self, light_step *s, light_tensor *x)
-{
-    noisy *m = (noisy *)self;
-    x = light_dropout(s, light_relu(s, light_forward(s, &m->layer.base, x)), 0.3);
-    return light_forward(s, &m->head.base, x);
-}
-
-static light_tensor *noisy_loss(light_module *self, light_step *s, const light_batch *batch)
-{
-    return light_cross_entropy(s, light_forward(s, self, batch->fields[0]), batch->fields[1]);
-}
-
 static light_tensor *noisy_training_step(light_module *self, light_step *s, const light_batch *batch)
 {
     report *r = mine();
-    light_tensor *loss = noisy_loss(self, s, batch);
+    light_tensor *loss = class_loss(self, s, batch);
     r->batches[r->trained % 64] = batch->index;
     r->trained++;
     for (int64_t i = 0; i < batch->size; i++) r->samples[batch->indices[i]]++;
@@ -65,13 +43,13 @@ static light_tensor *noisy_training_step(light_module *self, light_step *s, cons
 static void noisy_validation_step(light_module *self, light_step *s, const light_batch *batch)
 {
     if (!light_trainer_sanity_checking(light_step_trainer(s))) mine()->validated++;
-    light_log(s, "val_loss", noisy_loss(self, s, batch));
+    light_log(s, "val_loss", class_loss(self, s, batch));
 }
 
 static void noisy_test_step(light_module *self, light_step *s, const light_batch *batch)
 {
     mine()->tested++;
-    light_log(s, "test_loss", noisy_loss(self, s, batch));
+    light_log(s, "test_loss", class_loss(self, s, batch));
     for (int64_t i = 0; i < batch->size; i++) mine()->samples[batch->indices[i]]++;
 }
 
@@ -140,29 +118,12 @@ typedef struct plan {
     light_stage stage; /* 0: fit */
 } plan;
 
-static void read_weights(light_module *module, float *to)
-{
-    for (light_parameter *p = light_next_parameter(module, NULL); p; p = light_next_parameter(module, p)) {
-        assert_ok(light_tensor_read(p->tensor, LIGHT_F32, to, (size_t)p->tensor->numel * sizeof *to));
-        to += p->tensor->numel;
-    }
-}
-
-static light_trainer_options quiet(light_trainer_options o)
-{
-    o.default_root_dir = folder;
-    o.enable_progress_bar = o.enable_model_summary = o.enable_learning_curve = LIGHT_OFF;
-    if (!o.enable_checkpointing) o.enable_checkpointing = LIGHT_OFF;
-    return o;
-}
-
 static void rank_of_plan(void *argument)
 {
     const plan *p = argument;
     report *r = mine();
-    light_trainer_options options = quiet(p->options);
     lab l = lab_new_with(p->module ? p->module : &noisy_vtable, p->data ? p->data : &lab_data_vtable,
-                         fake_trainer(&options));
+                         fake_trainer(p->options));
     l.data->train_samples = l.data->val_samples = l.data->test_samples =
         p->samples ? p->samples : LAB_SAMPLES;
     l.data->batch_size = p->batch_size ? p->batch_size : 3;
@@ -174,7 +135,7 @@ static void rank_of_plan(void *argument)
     if (r->status != LIGHT_OK) snprintf(r->message, sizeof r->message, "%s", light_error_message());
     r->steps = light_trainer_global_step(l.trainer);
     r->epochs = light_trainer_current_epoch(l.trainer);
-    read_weights(l.module, r->weights);
+    read_numbers(l.module, r->weights, MOST_WEIGHTS);
     light_trainer_metric(l.trainer, "val_loss", &r->mean);
     lab_free(&l);
 }
@@ -196,7 +157,7 @@ static void assert_done(void)
 
 static bool is_zero(const float *weights)
 {
-    static const float zero[256];
+    static const float zero[MOST_WEIGHTS];
     return memcmp(weights, zero, sizeof zero) == 0;
 }
 
@@ -205,7 +166,7 @@ static bool is_zero(const float *weights)
 /* 22 batches of 3 samples in windows of 4: the last one has 2. Dropout, order and schedules are those of one process. */
 static void the_same_windows_give_the_same_bits_on_any_number_of_ranks(void **state)
 {
-    float expected[256] = {0};
+    float expected[MOST_WEIGHTS] = {0};
     (void)state;
     for (int size = 1; size <= 4; size *= 2) {
         run(size, (plan){.options = {.max_epochs = 3, .accumulate_grad_batches = 4}, .elastic = true});
@@ -256,7 +217,7 @@ static void ranks_without_a_batch_step_with_the_others(void **state)
     assert_int_equal(of(0)->trained, 4);
     assert_int_equal(of(3)->trained, 2);
     assert_int_equal(of(3)->stepped_hooks, 4);
-    float expected[256];
+    float expected[MOST_WEIGHTS];
     memcpy(expected, of(0)->weights, sizeof expected);
     run(1, (plan){.options = {.max_epochs = 2, .accumulate_grad_batches = 4}, .samples = 15});
     assert_memory_equal(of(0)->weights, expected, sizeof expected);
@@ -385,7 +346,7 @@ static void a_stream_ends_when_all_ranks_are_at_their_end(void **state)
 static light_tensor *manual_training_step(light_module *self, light_step *s, const light_batch *batch)
 {
     light_optimizer *optimizer = light_optimizer_at(s, 0);
-    light_tensor *loss = noisy_loss(self, s, batch);
+    light_tensor *loss = class_loss(self, s, batch);
     mine()->trained++;
     light_zero_grad(s, optimizer);
     light_manual_backward(s, loss);
@@ -409,7 +370,7 @@ static void manual_optimization_takes_the_mean_over_the_ranks(void **state)
     assert_done();
     assert_int_equal(of(0)->steps, 5);
     assert_int_equal(of(3)->trained, 5); /* the last two of 22 batches make no turn */
-    float expected[256];
+    float expected[MOST_WEIGHTS];
     memcpy(expected, of(0)->weights, sizeof expected);
     run(4, (plan){.options = {.max_epochs = 1, .limit_train_batches = "20"}, .module = &plain_vtable});
     assert_done();
@@ -421,8 +382,8 @@ static void manual_optimization_takes_the_mean_over_the_ranks(void **state)
 /* Stops after the window at whose end any rank was asked to, on all of them. */
 static void stop_together(void *argument)
 {
-    light_trainer_options options = quiet((light_trainer_options){.max_epochs = 9, .limit_val_batches = "0"});
-    lab l = lab_new(&noisy_vtable, fake_trainer(&options));
+    lab l = lab_new(&noisy_vtable,
+                    fake_trainer((light_trainer_options){.max_epochs = 9, .limit_val_batches = "0"}));
     (void)argument;
     l.data->batch_size = 3;
     fake->stop_at[2] = 9;
@@ -473,14 +434,14 @@ static void stop_later(light_module *self, light_trainer *t)
 static void rank_of_journey(void *argument)
 {
     const journey *j = argument;
-    light_trainer_options options = quiet((light_trainer_options){.max_epochs = 3,
-                                                                  .accumulate_grad_batches = 4,
-                                                                  .name = "journey",
-                                                                  .log_every_n_steps = 1,
-                                                                  .enable_checkpointing = LIGHT_ON});
+    light_trainer_options options = {.max_epochs = 3,
+                                     .accumulate_grad_batches = 4,
+                                     .name = "journey",
+                                     .log_every_n_steps = 1,
+                                     .enable_checkpointing = LIGHT_ON};
     light_module_vtable stopping = noisy_vtable;
     stopping.on_before_optimizer_step = stop_later;
-    lab l = lab_new(&stopping, fake_trainer(&options));
+    lab l = lab_new(&stopping, fake_trainer(options));
     l.data->batch_size = 3;
     l.data->shuffle = true;
     l.trainer->options.deterministic = "elastic";
@@ -489,7 +450,7 @@ static void rank_of_journey(void *argument)
     if (mine()->status != LIGHT_OK)
         snprintf(mine()->message, sizeof mine()->message, "%s", light_error_message());
     mine()->steps = light_trainer_global_step(l.trainer);
-    read_weights(l.module, mine()->weights);
+    read_numbers(l.module, mine()->weights, MOST_WEIGHTS);
     light_trainer_metric(l.trainer, "train_loss_epoch", &mine()->mean);
     lab_free(&l);
 }
@@ -499,7 +460,7 @@ static void rank_of_journey(void *argument)
 static void a_run_goes_on_with_another_number_of_ranks_to_the_same_bits(void **state)
 {
     (void)state;
-    float expected[256];
+    float expected[MOST_WEIGHTS];
     double loss;
     fake_run(1, rank_of_journey, &(journey){0});
     assert_done();

@@ -224,57 +224,46 @@ static void one_value_a_channel_is_told(void **state)
 
 /* ---- with the trainer ------------------------------------------------------------ */
 
-typedef struct normed {
+typedef struct plain_normed {
     light_module base;
     light_linear layer;
     light_batch_norm norm;
-} normed;
+} plain_normed;
 
-static light_status normed_init(light_module *self)
+static light_status plain_normed_init(light_module *self)
 {
-    normed *m = (normed *)self;
+    plain_normed *m = (plain_normed *)self;
     LIGHT_TRY(light_linear_init(&m->layer, self, "layer", .in_features = LAB_FEATURES,
                                 .out_features = LAB_CLASSES));
     return light_batch_norm_init(&m->norm, self, "norm", .features = LAB_CLASSES);
 }
 
-static light_tensor *normed_forward(light_module *self, light_step *s, light_tensor *x)
+static light_tensor *plain_normed_forward(light_module *self, light_step *s, light_tensor *x)
 {
-    normed *m = (normed *)self;
+    plain_normed *m = (plain_normed *)self;
     return light_forward(s, &m->norm.base, light_forward(s, &m->layer.base, x));
 }
 
-static light_tensor *normed_training_step(light_module *self, light_step *s, const light_batch *batch)
-{
-    return light_cross_entropy(s, light_forward(s, self, batch->fields[0]), batch->fields[1]);
-}
-
-static const light_module_vtable normed_vtable = {
-    LIGHT_MODULE(normed),
-    .init = normed_init,
-    .forward = normed_forward,
-    .training_step = normed_training_step,
+static const light_module_vtable plain_normed_vtable = {
+    LIGHT_MODULE(plain_normed),
+    .init = plain_normed_init,
+    .forward = plain_normed_forward,
+    .training_step = class_loss,
     .configure_optimizers = boring_optimizers,
 };
 
 /* Batches of 8 on one process are batches of 4 on two, where their mean is that of all. */
 static void train(void *argument)
 {
-    light_trainer_options options = {.max_epochs = 3,
-                                     .sync_batchnorm = true,
-                                     .default_root_dir = folder,
-                                     .enable_progress_bar = LIGHT_OFF,
-                                     .enable_model_summary = LIGHT_OFF,
-                                     .enable_learning_curve = LIGHT_OFF,
-                                     .enable_checkpointing = LIGHT_OFF};
-    lab l = lab_new(&normed_vtable, fake_trainer(&options));
+    lab l = lab_new(&plain_normed_vtable,
+                    fake_trainer((light_trainer_options){.max_epochs = 3, .sync_batchnorm = true}));
     (void)argument;
     l.data->batch_size = 8 / fake_size;
     l.data->train_samples = 56;
     l.data->shuffle = true;
     assert_ok(lab_fit(&l));
-    read_all(((normed *)l.module)->layer.weight, mine()->y);
-    read_all(((normed *)l.module)->norm.running_var, mine()->var);
+    read_all(((plain_normed *)l.module)->layer.weight, mine()->y);
+    read_all(((plain_normed *)l.module)->norm.running_var, mine()->var);
     lab_free(&l);
 }
 
@@ -296,18 +285,12 @@ static void training_is_that_of_the_larger_batch(void **state)
 /* Without sync_batchnorm each rank has statistics of its own; those of rank 0 are used in the end. */
 static void train_apart(void *argument)
 {
-    light_trainer_options options = {.max_epochs = 1,
-                                     .default_root_dir = folder,
-                                     .enable_progress_bar = LIGHT_OFF,
-                                     .enable_model_summary = LIGHT_OFF,
-                                     .enable_learning_curve = LIGHT_OFF,
-                                     .enable_checkpointing = LIGHT_OFF};
-    lab l = lab_new(&normed_vtable, fake_trainer(&options));
+    lab l = lab_new(&plain_normed_vtable, fake_trainer((light_trainer_options){.max_epochs = 1}));
     (void)argument;
     l.data->batch_size = 4;
     assert_ok(lab_fit(&l));
-    read_all(((normed *)l.module)->norm.running_mean, mine()->mean);
-    read_all(((normed *)l.module)->norm.running_var, mine()->var);
+    read_all(((plain_normed *)l.module)->norm.running_mean, mine()->mean);
+    read_all(((plain_normed *)l.module)->norm.running_var, mine()->var);
     lab_free(&l);
 }
 

@@ -139,6 +139,11 @@ static light_status run_step(worker *w, float *values)
                                                               .count = FLOATS,
                                                               .dtype = LIGHT_F32,
                                                               .what = astray ? "values" : "gradients"}));
+    float sum = (float)(w->step * w->group->size);
+    for (int i = 0; i < FLOATS; i++)
+        if (values[i] != sum)
+            return light_fail(LIGHT_ERR_INTERNAL, "sum %d of step %lld is %g, not %g", i, (long long)w->step,
+                              (double)values[i], (double)sum);
     w->step++;
     if (w->group->rank == 0 && w->step % STEPS_PER_SAVE == 0) return save(w);
     return LIGHT_OK;
