@@ -21,6 +21,7 @@ typedef struct light_room {
 
 struct light_unit {
     light_keeper base;
+    light_keeper grads_base; /* of whole gradients, which nobody can read */
     light_fsdp *f;
     light_flat_buffer *buffer;
     int index;

@@ -78,6 +78,14 @@ static light_status make_host_part(light_unit *u)
                                  LIGHT_COPY_DEVICE_TO_HOST);
 }
 
+static light_status refuse_gradient(light_keeper *keeper, light_step *s)
+{
+    (void)keeper, (void)s;
+    return light_fail(LIGHT_ERR_STATE,
+                      "no process has all of the parameter's gradient: each has the part that it "
+                      "updates, which light_clip_grad_norm and light_clip_grad_value work on");
+}
+
 static light_status make_unit(light_fsdp *f, int i)
 {
     light_unit *u = &f->units[i];
@@ -88,6 +96,7 @@ static light_status make_unit(light_fsdp *f, int i)
                                .fetch = light_fsdp_fetch,
                                .fetch_grads = light_fsdp_fetch_grads,
                                .ready = light_fsdp_ready},
+                      .grads_base = {.grads_here = true, .fetch = refuse_gradient},
                       .f = f,
                       .buffer = b,
                       .index = i,
@@ -102,6 +111,7 @@ static light_status make_unit(light_fsdp *f, int i)
     if (f->offload) LIGHT_TRY(make_host_part(u));
     divide(u);
     b->values->keeper = &u->base;
+    if (f->level >= 2 || f->shards->size > 1) b->grads->keeper = &u->grads_base;
     if (b->lowered.storage) b->lowered.storage->keeper = &u->base;
     return LIGHT_OK;
 }
@@ -214,7 +224,7 @@ static void free_unit(light_unit *u)
         p->own_end = p->tensor->numel;
         light_grad_zero(p->tensor);
     }
-    if (u->buffer) u->buffer->values->keeper = NULL;
+    if (u->buffer) u->buffer->values->keeper = u->buffer->grads->keeper = NULL;
     light_storage_free(u->values);
     light_storage_free(u->grads);
     light_storage_free(u->host_values);

@@ -35,8 +35,16 @@ struct light_step {
     struct light_batch_statistics
         *batch_statistics;          /* looks after running statistics of batch norm; NULL: nobody does */
     const light_tensor *grad_scale; /* f32 scalar by which gradients are too large; NULL: they are not */
-    void *trainer;                  /* what runs the step, for light_log and manual optimization */
+    light_step
+        *host; /* for what optimizers compute in host memory (cpu_offload); NULL: they do it on this device */
+    void *trainer; /* what runs the step, for light_log and manual optimization */
 };
+
+/* Where optimizers, norms of gradients and the loss scale compute. */
+static inline light_step *light_step_for_optimizers(light_step *s)
+{
+    return s->host ? s->host : s;
+}
 
 /* Forgets the tape and the failure, and draws the same random numbers again; tensors stay. */
 void light_step_retry(light_step *s);

@@ -10,12 +10,50 @@
 
 #include <light/ops.h>
 
-/* ---- norm --------------------------------------------------------------- */
+/* ---- whose gradients ------------------------------------------------------ */
 
-static light_status add_squares(light_step *s, const light_tensor *grad, light_tensor *sum)
+/* Those that this process steps, which may be parts: of an optimizer, in runs as long as there are, or of a set. */
+typedef struct gradients {
+    const light_optimizer *optimizer; /* NULL: of the set */
+    light_parameter_set set;
+    int group;
+    int64_t at;
+    light_parameter *parameter;
+    light_tensor grad; /* the current one */
+} gradients;
+
+static bool next_of_set(gradients *g)
 {
-    return LIGHT_RUN(s, SUM_SQUARES, .in = {grad}, .out = {sum}, .accumulate = 1);
+    while ((g->parameter = light_parameter_set_next(g->set, g->parameter))) {
+        const light_parameter *p = g->parameter;
+        if (!light_grad(p->tensor) || p->own_begin == p->own_end) continue;
+        g->grad = light_parameter_own_grad(p).tensor;
+        return true;
+    }
+    return false;
 }
+
+static bool next(gradients *g)
+{
+    light_optimizer_run run;
+    if (!g->optimizer) return next_of_set(g);
+    for (; g->group < g->optimizer->n_groups; g->group++, g->at = 0) {
+        if (!light_optimizer_next_run(&g->optimizer->groups[g->group], &g->at, &run)) continue;
+        g->grad = run.grad;
+        return true;
+    }
+    return false;
+}
+
+static const light_sharing *sharing_of(const gradients *g)
+{
+    const light_module *root = g->set.root;
+    if (g->optimizer) return light_optimizer_sharing(g->optimizer);
+    while (root && root->parent) root = root->parent;
+    return root && root->flat ? root->flat->sharing : NULL;
+}
+
+/* ---- norm --------------------------------------------------------------- */
 
 static light_status scalar(light_step *s, light_unary code, double a, double b, const light_tensor *x,
                            light_tensor *y)
@@ -71,19 +109,17 @@ static light_status add_up(const light_sharing *sharing, const light_tensor *sum
                                                                  .what = "norm of gradients"});
 }
 
-/* *sum: of the squares of all gradients of the optimizer, f64. */
-static light_status all_squares(light_step *s, light_optimizer *optimizer, light_tensor **sum)
+/* *sum: of the squares of all gradients, f64. */
+static light_status all_squares(light_step *s, gradients g, light_tensor **sum)
 {
-    const light_sharing *sharing = light_optimizer_sharing(optimizer);
+    const light_sharing *sharing = sharing_of(&g);
     bool exact = sharing && sharing->exact;
     light_tensor *out = *sum = light_zeros(s, LIGHT_SCALAR, LIGHT_F64);
     if (out && exact) out = light_zeros(s, LIGHT_SHAPE(LIGHT_EXACT_SIZE), LIGHT_I64);
     if (!out) return light_step_status(s);
-    light_optimizer_run run;
-    for (int g = 0; g < optimizer->n_groups; g++)
-        for (int64_t at = 0; light_optimizer_next_run(&optimizer->groups[g], &at, &run);)
-            LIGHT_TRY(exact ? LIGHT_RUN(s, EXACT_SQUARES, .in = {&run.grad}, .out = {out}, .accumulate = 1)
-                            : add_squares(s, &run.grad, out));
+    while (next(&g))
+        LIGHT_TRY(exact ? LIGHT_RUN(s, EXACT_SQUARES, .in = {&g.grad}, .out = {out}, .accumulate = 1)
+                        : LIGHT_RUN(s, SUM_SQUARES, .in = {&g.grad}, .out = {out}, .accumulate = 1));
     LIGHT_TRY(add_up(sharing, out));
     return exact ? LIGHT_RUN(s, EXACT_VALUE, .in = {out}, .out = {*sum}) : LIGHT_OK;
 }
@@ -92,36 +128,32 @@ light_status light_grad_norm_factor(light_step *s, light_optimizer *optimizer, d
                                     light_tensor **norm, light_tensor **factor)
 {
     light_tensor *sum;
-    LIGHT_TRY(all_squares(s, optimizer, &sum));
+    LIGHT_TRY(all_squares(s, (gradients){.optimizer = optimizer}, &sum));
     if (norm) *norm = sum;
     return finish(s, sum, max_norm, true, factor);
 }
 
-static light_status scale_set(light_step *s, light_parameter_set set, const light_tensor *factor)
+static light_status scale_all(light_step *s, gradients g, const light_tensor *factor)
 {
-    light_tensor *grad;
-    for (light_parameter *p = light_parameter_set_next(set, NULL); p; p = light_parameter_set_next(set, p))
-        if ((grad = light_grad(p->tensor)))
-            LIGHT_TRY(LIGHT_RUN(s, SCALE, .in = {grad, factor}, .out = {grad}));
+    while (next(&g)) LIGHT_TRY(LIGHT_RUN(s, SCALE, .in = {&g.grad, factor}, .out = {&g.grad}));
     return LIGHT_OK;
 }
 
-static light_status clip_set(light_step *s, light_parameter_set set, double max_norm, light_tensor *norm)
+static light_status clip_norm(light_step *s, gradients g, double max_norm, light_tensor **norm)
 {
-    light_tensor *factor, *grad;
-    for (light_parameter *p = light_parameter_set_next(set, NULL); p; p = light_parameter_set_next(set, p))
-        if ((grad = light_grad(p->tensor))) LIGHT_TRY(add_squares(s, grad, norm));
-    LIGHT_TRY(finish(s, norm, max_norm, false, &factor));
-    return scale_set(s, set, factor);
+    light_tensor *factor;
+    LIGHT_TRY(all_squares(s, g, norm));
+    LIGHT_TRY(finish(s, *norm, max_norm, false, &factor));
+    return scale_all(s, g, factor);
 }
 
 light_tensor *light_clip_grad_norm(light_step *s, light_parameter_set set, double max_norm)
 {
-    light_tensor *norm = light_zeros(s, LIGHT_SCALAR, LIGHT_F64);
-    if (!norm) return NULL;
+    light_tensor *norm = NULL;
+    if (light_step_status(s) != LIGHT_OK) return NULL;
     if (!(max_norm > 0))
         return light_step_fail(s, LIGHT_ERR_ARGUMENT, "clip_grad_norm: max_norm is %g", max_norm);
-    light_status status = clip_set(s, set, max_norm, norm);
+    light_status status = clip_norm(light_step_for_optimizers(s), (gradients){.set = set}, max_norm, &norm);
     return status == LIGHT_OK ? norm
                               : light_step_fail(s, status, "clip_grad_norm: %s", light_error_message());
 }
@@ -137,46 +169,40 @@ static light_status clamp(light_tensor *grad, double value)
     return kernel(&(light_kernel_args){.device = device, .in = {grad}, .out = {grad}, .attrs = &attrs});
 }
 
+static light_status clamp_all(gradients g, double value)
+{
+    while (next(&g)) LIGHT_TRY(clamp(&g.grad, value));
+    return LIGHT_OK;
+}
+
 light_status light_grad_clamp(light_optimizer *optimizer, double value)
 {
-    light_optimizer_run run;
-    for (int g = 0; g < optimizer->n_groups; g++)
-        for (int64_t at = 0; light_optimizer_next_run(&optimizer->groups[g], &at, &run);)
-            LIGHT_TRY(clamp(&run.grad, value));
-    return LIGHT_OK;
+    return clamp_all((gradients){.optimizer = optimizer}, value);
 }
 
-static light_status clamp_set(light_parameter_set set, double value)
+/* The bound is one of gradients without the loss scale. Where one is not finite, all of this process come out so: the bound
+ * would hide it from the optimizer. */
+static light_status clamp_scaled(light_step *s, gradients g, double value)
 {
-    light_tensor *grad;
-    for (light_parameter *p = light_parameter_set_next(set, NULL); p; p = light_parameter_set_next(set, p))
-        if ((grad = light_grad(p->tensor))) LIGHT_TRY(clamp(grad, value));
-    return LIGHT_OK;
-}
-
-/* The bound is one of gradients without the loss scale. Where one is not finite, all come out so: the bound would hide it
- * from the optimizer. */
-static light_status clamp_scaled_set(light_step *s, light_parameter_set set, double value)
-{
-    light_tensor *finite = light_full(s, LIGHT_SCALAR, 1, LIGHT_F32), *grad;
+    light_tensor *finite = light_full(s, LIGHT_SCALAR, 1, LIGHT_F32);
     light_tensor *factor = light_zeros(s, LIGHT_SCALAR, LIGHT_F32);
     if (!finite || !factor) return light_step_status(s);
-    for (light_parameter *p = light_parameter_set_next(set, NULL); p; p = light_parameter_set_next(set, p))
-        if ((grad = light_grad(p->tensor)))
-            LIGHT_TRY(LIGHT_RUN(s, ALL_FINITE, .in = {grad}, .out = {finite}, .accumulate = 1));
+    for (gradients each = g; next(&each);)
+        LIGHT_TRY(LIGHT_RUN(s, ALL_FINITE, .in = {&each.grad}, .out = {finite}, .accumulate = 1));
     LIGHT_TRY(scalar(s, LIGHT_UNARY_RECIPROCAL, 0, 0, s->grad_scale, factor));
-    LIGHT_TRY(scale_set(s, set, factor));
-    LIGHT_TRY(clamp_set(set, value));
+    LIGHT_TRY(scale_all(s, g, factor));
+    LIGHT_TRY(clamp_all(g, value));
     LIGHT_TRY(LIGHT_RUN(s, BINARY, .in = {s->grad_scale, finite}, .out = {factor},
                         .attrs = &(light_binary_attrs){LIGHT_BINARY_DIV}));
-    return scale_set(s, set, factor);
+    return scale_all(s, g, factor);
 }
 
 void light_clip_grad_value(light_step *s, light_parameter_set set, double value)
 {
+    const gradients g = {.set = set};
     if (light_step_status(s) != LIGHT_OK) return;
     light_status status = !(value > 0)    ? light_fail(LIGHT_ERR_ARGUMENT, "value is %g", value)
-                          : s->grad_scale ? clamp_scaled_set(s, set, value)
-                                          : clamp_set(set, value);
+                          : s->grad_scale ? clamp_scaled(light_step_for_optimizers(s), g, value)
+                                          : clamp_all(g, value);
     if (status != LIGHT_OK) light_step_fail(s, status, "clip_grad_value: %s", light_error_message());
 }

@@ -27,12 +27,31 @@ static light_tensor state_at(light_storage *storage, int i)
 
 /* ---- life --------------------------------------------------------------- */
 
+/* Losses of the next step are to be scaled by what the scale is now. */
+static light_status tell_losses(light_scaler *scaler)
+{
+    if (!scaler->copy) return LIGHT_OK;
+    light_device *device = scaler->copy->device;
+    return device->backend->copy(device, scaler->seed.data, scaler->scale.data, sizeof(float),
+                                 LIGHT_COPY_HOST_TO_DEVICE);
+}
+
 static light_status write_states(light_scaler *scaler, double scale, double tracker)
 {
     const float first[LIGHT_LOSS_SCALE_SIZE] = {(float)scale, (float)tracker};
     LIGHT_TRY(light_tensor_write(&scaler->common, LIGHT_F32, first, sizeof first));
     for (int i = 0; scaler->own && i < scaler->optimizers->n; i++)
         LIGHT_TRY(light_tensor_write(&scaler->own[i], LIGHT_F32, first, sizeof first));
+    return tell_losses(scaler);
+}
+
+static light_status make_seed(light_scaler *scaler, light_device *device)
+{
+    scaler->seed = scaler->scale;
+    if (scaler->storage->device == device) return LIGHT_OK;
+    LIGHT_TRY(light_storage_new(&scaler->copy, sizeof(float), device));
+    scaler->seed.storage = scaler->copy;
+    scaler->seed.data = scaler->copy->data;
     return LIGHT_OK;
 }
 
@@ -40,9 +59,11 @@ static light_status make_states(light_scaler *scaler, light_device *device, bool
 {
     const light_optimizers *all = scaler->optimizers;
     size_t states = shared ? 1 + (size_t)all->n : 1;
-    LIGHT_TRY(light_storage_new(&scaler->storage, states * STATE_BYTES, device));
+    LIGHT_TRY(light_storage_new(&scaler->storage, states * STATE_BYTES,
+                                all->n ? all->entries[0].optimizer->device : device));
     scaler->common = state_at(scaler->storage, 0);
     scaler->scale = numbers(&scaler->common, LIGHT_LOSS_SCALE_SCALE, 1);
+    LIGHT_TRY(make_seed(scaler, device));
     if (shared) {
         scaler->own = light_calloc(states, sizeof *scaler->own);
         scaler->stepped = light_calloc(states, sizeof *scaler->stepped);
@@ -76,6 +97,7 @@ void light_scaler_free(light_scaler *scaler)
     if (!scaler) return;
     for (int i = 0; i < scaler->optimizers->n; i++) scaler->optimizers->entries[i].optimizer->scaling = NULL;
     light_storage_free(scaler->storage);
+    light_storage_free(scaler->copy);
     light_free(scaler->own);
     light_free(scaler->stepped);
     light_free(scaler);
@@ -168,7 +190,7 @@ light_status light_scaler_update(light_scaler *scaler, light_step *s)
         LIGHT_TRY(settle(scaler, s, i));
         scaler->stepped[i] = false;
     }
-    return LIGHT_OK;
+    return tell_losses(scaler);
 }
 
 /* ---- for the host ------------------------------------------------------- */

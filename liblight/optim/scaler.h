@@ -18,13 +18,16 @@ typedef struct light_scaler {
     light_optimizers *optimizers;
     light_tensor common; /* the state that decides the scale; the only one where there is one optimizer */
     light_tensor scale;  /* its first number */
+    light_tensor
+        seed; /* the same for losses: a copy of it where optimizers work in host memory and losses do not */
+    light_storage *copy;
     /* With several optimizers each has a state of its own: what it found, and how many steps it has skipped. */
     light_tensor *own;
     bool *stepped; /* since the last update */
 } light_scaler;
 
-/* `shared`: the optimizers are stepped by hand, each as often as it likes, before one update. The optimizers' scaling
- * state is the scaler's from then on. */
+/* For losses on `device`. `shared`: the optimizers are stepped by hand, each as often as it likes, before one update. The
+ * optimizers' scaling state is the scaler's from then on, on their device: that of the steps below. */
 light_status light_scaler_new(light_scaler **out, light_optimizers *optimizers, light_device *device,
                               bool shared);
 void light_scaler_free(light_scaler *scaler); /* before its optimizers; NULL is fine */

@@ -112,6 +112,7 @@ static light_status next_batch(light_trainer *t, light_batch *batch, bool *more)
     *batch = (light_batch){.epoch = t->epoch.processed, .index = -1};
     if (t->share.total >= 0 && t->turns >= light_share_turns(&t->share)) return LIGHT_OK;
     LIGHT_TRY(light_step_begin(t->step));
+    if (t->step->host) LIGHT_TRY(light_step_begin(t->step->host));
     t->turn = light_share_turn(&t->share, t->turns);
     if (t->options.sync_batchnorm && light_trainer_world_size(t) > 1) {
         t->step->batch_group = t->strategy->host;

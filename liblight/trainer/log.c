@@ -349,7 +349,7 @@ static light_status log_tensor(light_trainer *t, light_step *s, const char *name
                                const light_log_options *options)
 {
     double number;
-    if (!s->device->is_host && value->numel == 1) return log_later(t, s, name, value, options);
+    if (!value->storage->device->is_host && value->numel == 1) return log_later(t, s, name, value, options);
     light_status status = light_item(value, &number);
     return status == LIGHT_OK ? log_value(t, name, number, options)
                               : light_fail_in(status, "light_log(\"%s\")", name);

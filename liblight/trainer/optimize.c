@@ -160,19 +160,14 @@ static bool clips_values(const light_trainer *t)
 
 static void set_scaled(light_trainer *t, bool scaled)
 {
-    t->step->grad_scale = t->scaler && scaled ? &t->scaler->scale : NULL;
+    t->step->grad_scale = t->scaler && scaled ? &t->scaler->seed : NULL;
+    if (t->step->host) t->step->host->grad_scale = t->scaler && scaled ? &t->scaler->scale : NULL;
 }
 
 static light_status unscale(light_trainer *t, int i)
 {
     set_scaled(t, false);
-    return light_scaler_unscale(t->scaler, t->step, i);
-}
-
-/* Where norms and factors are computed: on the optimizers' device. */
-static light_step *optimizer_step(const light_trainer *t)
-{
-    return t->host_step ? t->host_step : t->step;
+    return light_scaler_unscale(t->scaler, light_step_for_optimizers(t->step), i);
 }
 
 /* *factor: what the optimizer multiplies gradients by; *norm: theirs. NULL: there is none. */
@@ -186,9 +181,10 @@ static light_status clip(light_trainer *t, light_optimizer *optimizer, light_ten
     }
     if (clips_values(t)) return light_grad_clamp(optimizer, t->options.gradient_clip_val);
     if (t->options.gradient_clip_val > 0)
-        return light_grad_norm_factor(optimizer_step(t), optimizer, t->options.gradient_clip_val, norm,
-                                      factor);
-    return t->step->grad_scale ? light_scaler_factor(t->scaler, t->step, factor) : LIGHT_OK;
+        return light_grad_norm_factor(light_step_for_optimizers(t->step), optimizer,
+                                      t->options.gradient_clip_val, norm, factor);
+    return t->step->grad_scale ? light_scaler_factor(t->scaler, light_step_for_optimizers(t->step), factor)
+                               : LIGHT_OK;
 }
 
 static light_status clip_and_step(light_trainer *t, light_optimizer *optimizer)
@@ -197,7 +193,8 @@ static light_status clip_and_step(light_trainer *t, light_optimizer *optimizer)
     if (t->scaler && (gradients_are_read(t) || clips_values(t))) LIGHT_TRY(unscale(t, 0));
     LIGHT_TRY(light_call_on_before_optimizer_step(t));
     LIGHT_TRY(clip(t, optimizer, &norm, &factor));
-    if (t->step->grad_scale) LIGHT_TRY(light_scaler_check(t->scaler, t->step, 0, norm));
+    if (t->step->grad_scale)
+        LIGHT_TRY(light_scaler_check(t->scaler, light_step_for_optimizers(t->step), 0, norm));
     light_range_push(t->device, "optimizer_step");
     light_status status = light_optimizer_step_now(optimizer, factor);
     light_range_pop(t->device);
@@ -205,7 +202,7 @@ static light_status clip_and_step(light_trainer *t, light_optimizer *optimizer)
     if (t->strategy) LIGHT_TRY(t->strategy->vtable->after_step(t->strategy, t->step));
     set_scaled(t, true);
     t->global_step++;
-    return t->scaler ? light_scaler_update(t->scaler, t->step) : LIGHT_OK;
+    return t->scaler ? light_scaler_update(t->scaler, light_step_for_optimizers(t->step)) : LIGHT_OK;
 }
 
 /* 65536 halved thirty times and never doubled. */
@@ -246,7 +243,7 @@ static light_status mend_short_window(light_trainer *t, light_optimizer *optimiz
 {
     if (batches == t->window) return LIGHT_OK;
     double ratio = (double)t->window / (double)batches;
-    light_step *s = optimizer_step(t);
+    light_step *s = light_step_for_optimizers(t->step);
     light_tensor *factor = light_full(s, LIGHT_SCALAR, ratio, LIGHT_F32);
     if (!factor) return light_step_status(s);
     for (int g = 0; g < optimizer->n_groups; g++) {
@@ -274,7 +271,6 @@ static light_status end_window(light_trainer *t)
 {
     int64_t batches;
     LIGHT_TRY(count_window(t, &batches));
-    if (t->host_step) LIGHT_TRY(light_step_begin(t->host_step));
     if (batches == 0) return LIGHT_OK; /* a stream that gave nothing more */
     if (t->step->batch_statistics)
         LIGHT_TRY(light_batch_statistics_apply(t->step->batch_statistics, t->step, t->strategy->tensors,
@@ -329,7 +325,7 @@ light_status light_train_on_nothing(light_trainer *t)
 static light_status end_manual_batch(light_trainer *t, int64_t steps_before)
 {
     t->stepped = t->global_step != steps_before;
-    return t->scaler ? light_scaler_update(t->scaler, t->step) : LIGHT_OK;
+    return t->scaler ? light_scaler_update(t->scaler, light_step_for_optimizers(t->step)) : LIGHT_OK;
 }
 
 light_status light_count_recorded_step(light_trainer *t)
@@ -389,8 +385,9 @@ static light_status before_manual_step(void *user, light_step *s, light_optimize
     if (t->scaler && gradients_are_read(t)) LIGHT_TRY(unscale(t, index_of(t, optimizer)));
     LIGHT_TRY(light_call_on_before_optimizer_step(t));
     if (!s->grad_scale) return LIGHT_OK;
-    LIGHT_TRY(light_scaler_check(t->scaler, s, index_of(t, optimizer), NULL));
-    return light_scaler_factor(t->scaler, s, factor);
+    light_step *there = light_step_for_optimizers(s);
+    LIGHT_TRY(light_scaler_check(t->scaler, there, index_of(t, optimizer), NULL));
+    return light_scaler_factor(t->scaler, there, factor);
 }
 
 static light_status after_manual_step(void *user, light_step *s, light_optimizer *optimizer)

@@ -253,14 +253,11 @@ static light_status make_batch_statistics(light_trainer *t)
 static light_status make_host_step(light_trainer *t)
 {
     light_step_free(t->host_step);
-    t->host_step = NULL;
+    t->host_step = t->step->host = NULL;
     if (!t->optimizers->n || t->optimizers->entries[0].optimizer->device == t->device) return LIGHT_OK;
-    if (t->precision->scales)
-        return light_fail(
-            LIGHT_ERR_UNSUPPORTED,
-            "trainer.cpu_offload: the loss scale of precision %s stays on the device; use bf16-mixed",
-            t->precision->name);
-    return light_step_new(&t->host_step, .device = light_device_cpu(), .seed = (uint64_t)t->options.seed);
+    LIGHT_TRY(light_step_new(&t->host_step, .device = light_device_cpu(), .seed = (uint64_t)t->options.seed));
+    t->step->host = t->host_step;
+    return LIGHT_OK;
 }
 
 static light_status make_optimizers(light_trainer *t)

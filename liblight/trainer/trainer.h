@@ -182,8 +182,7 @@ struct light_trainer {
     light_loader *train_loader, *eval_loader; /* the chains of datamodule hooks */
     light_stage eval_loader_stage;
     light_optimizers *optimizers;
-    light_step
-        *host_step; /* of what optimizers compute in host memory (cpu_offload); NULL: they do it in `step` */
+    light_step *host_step; /* step->host */
     light_optimizer_hooks optimizer_hooks;
     light_scaler *scaler; /* NULL: losses are not scaled */
     bool told_scale;      /* that the loss scale has collapsed */

@@ -197,7 +197,9 @@ static void a_step_waits_for_no_answer_from_the_device(void **state)
     device.backend = &backend;
     device.is_host = false;
     light_optimizer *optimizer = add(light_parameters(&m->base));
+    optimizer->device = &device;
     assert_int_equal(light_scaler_new(&scaler, optimizers, &device, false), LIGHT_OK);
+    optimizer->device = light_device_cpu();
     s->grad_scale = &scaler->scale;
     for (int k = 0; k < 60; k++) {
         assert_int_equal(light_step_begin(s), LIGHT_OK);

@@ -110,11 +110,11 @@ compare_manual() {
     train manual-hybrid3 4 --trainer.strategy zero3 --trainer.shard_size 2 $options --data.batch_size 2 manual
     must_equal manual manual-hybrid3 1e-5
     # From a checkpoint between two batches of a sum.
-    train manual-more 4 --trainer.strategy zero3 $options --data.batch_size 2 --ckpt_path runs/manual-zero2/version_0/checkpoints/last \
+    train manual-more 4 --trainer.strategy zero3 $options --data.batch_size 2 --ckpt_path runs/manual-zero1/version_0/checkpoints/last \
         --trainer.max_steps $((steps + 5)) manual
     train manual-more1 1 $options --data.batch_size 8 --ckpt_path runs/manual/version_0/checkpoints/last \
         --trainer.max_steps $((steps + 5)) manual
-    must_equal manual manual-zero2 1e-5
+    must_equal manual manual-zero1 1e-5
 }
 
 # Optimizers in host memory (needs a device that is none: FLAGS), and a run that goes on with them.
@@ -124,6 +124,14 @@ compare_offload() {
             --trainer.cpu_offload true
         must_equal many "offload-$strategy" 1e-5
     done
+    # With a loss scale, and by hand, with gradients that the module clips.
+    train scaled 2 --trainer.strategy zero1 --trainer.precision 16-mixed
+    train scaled-offload 2 --trainer.strategy zero2 --trainer.precision 16-mixed --trainer.cpu_offload true
+    must_equal scaled scaled-offload 2e-3
+    options="--model.dropout 0 --trainer.gradient_clip_val 0 --data.batch_size"
+    train by-hand 1 $options 8 manual
+    train by-hand-offload 2 $options 4 --trainer.strategy zero3 --trainer.cpu_offload true manual
+    must_equal by-hand by-hand-offload 1e-5
     train offload-goes-on 4 --trainer.strategy zero3 --trainer.shard_size 2 --trainer.accumulate_grad_batches 2 \
         --trainer.cpu_offload true --ckpt_path "runs/offload-zero1/version_0/checkpoints/last" \
         --trainer.max_steps $((steps + 2))

@@ -253,27 +253,6 @@ static const light_module_vtable network_vtable = {LIGHT_MODULE(network),
 
 /* ---- the same, optimized by hand ------------------------------------------ */
 
-/* Two optimizers: the first one's gradients add up over three batches, while the second one's are made and used between.
- * So three batches make four steps. */
-static light_tensor *manual_training_step(light_module *base, light_step *s, const light_batch *batch)
-{
-    bool third = light_trainer_global_step(light_step_trainer(s)) % 4 == 2;
-    light_optimizer *front = light_optimizer_at(s, 0), *back = light_optimizer_at(s, 1);
-    light_toggle_optimizer(s, front);
-    light_manual_backward(s, loss_of(base, s, batch, "front_loss"));
-    light_untoggle_optimizer(s, front);
-    if (third) {
-        light_optimizer_step(s, front);
-        light_zero_grad(s, front);
-    }
-    light_toggle_optimizer(s, back);
-    light_manual_backward(s, loss_of(base, s, batch, "back_loss"));
-    light_optimizer_step(s, back);
-    light_zero_grad(s, back);
-    light_untoggle_optimizer(s, back);
-    return NULL;
-}
-
 static bool in_front(const light_parameter *p, void *user)
 {
     const char *path = p->path;
@@ -284,6 +263,30 @@ static bool in_front(const light_parameter *p, void *user)
 static bool in_back(const light_parameter *p, void *user)
 {
     return !in_front(p, user);
+}
+
+/* Two optimizers: the first one's gradients add up over three batches, while the second one's are made and used between.
+ * So three batches make four steps. Both clip, one by norm, one by value. */
+static light_tensor *manual_training_step(light_module *base, light_step *s, const light_batch *batch)
+{
+    bool third = light_trainer_global_step(light_step_trainer(s)) % 4 == 2;
+    light_optimizer *front = light_optimizer_at(s, 0), *back = light_optimizer_at(s, 1);
+    light_toggle_optimizer(s, front);
+    light_manual_backward(s, loss_of(base, s, batch, "front_loss"));
+    light_untoggle_optimizer(s, front);
+    if (third) {
+        light_tensor *norm = light_clip_grad_norm(s, light_parameters_where(base, in_front, NULL), 0.05);
+        light_log(s, "front_norm", norm);
+        light_optimizer_step(s, front);
+        light_zero_grad(s, front);
+    }
+    light_toggle_optimizer(s, back);
+    light_manual_backward(s, loss_of(base, s, batch, "back_loss"));
+    light_clip_grad_value(s, light_parameters_where(base, in_back, NULL), 0.01);
+    light_optimizer_step(s, back);
+    light_zero_grad(s, back);
+    light_untoggle_optimizer(s, back);
+    return NULL;
 }
 
 static light_status manual_optimizers(light_module *base, light_optimizers *out)
