@@ -49,6 +49,15 @@ for strategy in ddp zero1 zero2 zero3; do
     done
 done
 
+# Groups that share one copy each.
+case $sizes in *4*)
+    for strategy in zero1 zero2 zero3; do
+        train "$strategy-hybrid" 4 "$strategy" --trainer.shard_size 2 ||
+            { echo "FAILED: $strategy-hybrid"; tail -n 5 "$strategy-hybrid.log"; exit 1; }
+        must_equal "runs/$strategy-hybrid/version_0/checkpoints/last" "$strategy in groups of 2"
+    done ;;
+esac
+
 # Killed at some moment after its first checkpoint, and resumed with another strategy and size.
 kill_and_resume() {
     run=$1 first_size=$2 first=$3 next_size=$4 next=$5
