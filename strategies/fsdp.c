@@ -153,7 +153,7 @@ static light_status begin_batch(light_strategy *self, light_step *s, const light
     light_fsdp *f = (light_fsdp *)self;
     f->walking = false;
     LIGHT_TRY(light_fsdp_forget_values(f));
-    if (all) return LIGHT_OK;
+    if (all || f->level < 3) return LIGHT_OK;
     f->led = true;
     if (mine) return LIGHT_OK;
     if (window) {

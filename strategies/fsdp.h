@@ -40,7 +40,7 @@ struct light_unit {
 
 struct light_fsdp {
     light_job job;
-    int level;                       /* 1, 2, 3 */
+    int level;                       /* 1, 2, 3; 1 in a group of one, which has nobody to share with */
     bool offload;                    /* optimizers work in host memory */
     light_communicator *host_shards; /* those who share one copy, on host memory; NULL: no cpu_offload */
     light_communicator *shards;      /* those who share one copy */

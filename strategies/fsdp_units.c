@@ -173,6 +173,7 @@ light_status light_fsdp_make_groups(light_fsdp *f)
                           "trainer.shard_size %d: the number of processes, %d, must be a multiple of it",
                           shard_size, job->size);
     LIGHT_TRY(split(job->tensors, shard_size, &f->shards, &f->replicas));
+    if (shard_size == 1) f->level = 1;
     return f->offload ? split(job->host, shard_size, &f->host_shards, NULL) : LIGHT_OK;
 }
 
