@@ -20,7 +20,8 @@ typedef struct light_room {
 } light_room;
 
 struct light_unit {
-    light_keeper base;
+    light_keeper base;   /* of the values */
+    light_keeper narrow; /* of zero3's 16-bit copy */
     light_fsdp *f;
     light_flat_buffer *buffer;
     int index;
@@ -29,6 +30,8 @@ struct light_unit {
     light_storage *values, *grads;           /* of the own part; NULL: in the buffer's own */
     light_storage *host_values, *host_grads; /* the own part as the optimizer has it; NULL: no cpu_offload */
     light_ticket gather;                     /* under way; 0: none */
+    bool gathers_narrow;                     /* it is the 16-bit copy that is under way */
+    bool read_wide; /* operations read the values, not only their 16-bit copy: zero3 gathers the values */
     light_room *room;
     int64_t incomplete; /* gradients that this backward has yet to complete */
     bool reduced;       /* in this backward */
@@ -67,7 +70,7 @@ typedef struct light_event {
     int32_t kind;
     int32_t unit;
 } light_event;
-enum { LIGHT_EVENT_END, LIGHT_EVENT_GATHER, LIGHT_EVENT_REDUCE };
+enum { LIGHT_EVENT_END, LIGHT_EVENT_GATHER, LIGHT_EVENT_GATHER_NARROW, LIGHT_EVENT_REDUCE };
 
 /* In a turn that not all ranks compute: rank 0 tells what comes next, the others check that it is what they do. */
 light_status light_fsdp_agree(light_fsdp *f, int kind, int unit);
@@ -76,11 +79,12 @@ light_status light_fsdp_agree(light_fsdp *f, int kind, int unit);
 
 /* This rank's part of a unit's values. */
 char *light_fsdp_own_values(const light_unit *u);
-/* Starts to bring all values of a unit, unless that is under way, and waits for them. */
-light_status light_fsdp_gather(light_fsdp *f, light_unit *u);
+/* Starts to bring all values of a unit, or (`narrow`) their 16-bit copies, unless that is under way, and waits for them. */
+light_status light_fsdp_gather(light_fsdp *f, light_unit *u, bool narrow);
 light_status light_fsdp_finish_gather(light_unit *u);
-/* The keeper's. */
+/* The keepers'. */
 light_status light_fsdp_fetch(light_keeper *keeper, light_step *s);
+light_status light_fsdp_fetch_narrow(light_keeper *keeper, light_step *s);
 /* Waits for values that nobody has read: their owners are about to change them. */
 light_status light_fsdp_finish_gathers(light_fsdp *f);
 /* zero3: no value of an earlier batch stays, nor of one that not all ranks have computed, so that all ranks gather the

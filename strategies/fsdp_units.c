@@ -88,6 +88,7 @@ static light_status make_unit(light_fsdp *f, int i)
                                .fetch = light_fsdp_fetch,
                                .fetch_grads = light_fsdp_fetch_grads,
                                .ready = light_fsdp_ready},
+                      .narrow = {.here = true, .grads_here = true, .fetch = light_fsdp_fetch_narrow},
                       .f = f,
                       .buffer = b,
                       .index = i,
@@ -102,7 +103,7 @@ static light_status make_unit(light_fsdp *f, int i)
     if (f->offload) LIGHT_TRY(make_host_part(u));
     divide(u);
     b->values->keeper = &u->base;
-    if (b->lowered.storage) b->lowered.storage->keeper = &u->base;
+    if (b->lowered.storage) b->lowered.storage->keeper = f->level == 3 ? &u->narrow : &u->base;
     return LIGHT_OK;
 }
 
@@ -125,7 +126,7 @@ static light_status make_slots(light_fsdp *f)
         let_memory_go(u->buffer->lowered.storage);
         light_storage *lowered = f->lowered_slots[i % LIGHT_FSDP_SLOTS];
         point_values(u, f->slots[i % LIGHT_FSDP_SLOTS]->data, lowered ? lowered->data : NULL);
-        u->base.here = false;
+        u->base.here = u->narrow.here = false;
     }
     return LIGHT_OK;
 }
@@ -202,7 +203,7 @@ static light_status restore_unit(light_fsdp *f, light_unit *u)
         f->in_slot[u->index % LIGHT_FSDP_SLOTS] = NULL;
     }
     if (light_fsdp_has_failed(f)) return LIGHT_OK;
-    if (f->level == 3) LIGHT_TRY(light_fsdp_gather(f, u));
+    if (f->level == 3) LIGHT_TRY(light_fsdp_gather(f, u, false));
     return u->gather ? light_fsdp_finish_gather(u) : LIGHT_OK;
 }
 
