@@ -15,7 +15,8 @@
  * - Values of zero1 and zero2 are gathered in place after the optimizer's step, and waited for where they are read next.
  * - Values of zero3 are gathered where they are read, into one of three slots; unit i always into slot i mod 3, so its
  *   tensors keep their addresses. The neighbour that will be read next is gathered ahead. In a 16-bit precision it is the
- *   16-bit copies that are gathered, each lowered by its owner, unless an operation has read a unit's f32 values.
+ *   16-bit copies that are gathered, each lowered by its owner, unless an operation has read a unit's f32 values. In mixed
+ *   precision norms do; so vectors lie in units of their own then, whose values stay whole, as with zero2.
  *
  * All processes must gather and reduce in the same order, so they must compute alike. Where one of them has no batch, rank
  * 0 tells it step by step what the others do. */
@@ -52,7 +53,8 @@ static light_status attach(light_strategy *self, light_module *module, light_ste
             s->device->name);
     LIGHT_TRY(light_fsdp_make_groups(f));
     const light_flat_rule rule = {.bytes = (size_t)(f->job.options->shard_unit_mb * MEGABYTE),
-                                  .multiple = LIGHT_FLAT_ALIGNMENT * (size_t)f->shards->size};
+                                  .multiple = LIGHT_FLAT_ALIGNMENT * (size_t)f->shards->size,
+                                  .vectors_apart = f->level == 3 && s->lower && !s->lower_all};
     LIGHT_TRY(light_flat_arrange(module->flat, module, &rule));
     LIGHT_TRY(light_flat_lower(module->flat, s->lower));
     LIGHT_TRY(light_job_attach(&f->job, module));
@@ -124,7 +126,7 @@ static light_status after_step(light_strategy *self, light_step *s)
         light_unit *u = &f->units[i];
         u->buffer->values->version++;
         if (f->offload) LIGHT_TRY(light_fsdp_take_values(u));
-        if (f->level == 3 || f->shards->size == 1) continue;
+        if (u->slot >= 0 || f->shards->size == 1) continue;
         u->base.here = false;
         LIGHT_TRY(light_fsdp_gather(f, u, false));
     }

@@ -25,6 +25,7 @@ struct light_unit {
     light_fsdp *f;
     light_flat_buffer *buffer;
     int index;
+    int slot;                                /* of zero3's values; -1: they stay whole */
     int64_t count;                           /* elements of a part */
     light_shard *shard;                      /* by entry; NULL for zero1 */
     light_storage *values, *grads;           /* of the own part; NULL: in the buffer's own */
@@ -48,9 +49,10 @@ struct light_fsdp {
     light_communicator *host_shards; /* those who share one copy, on host memory; NULL: no cpu_offload */
     light_communicator *shards;      /* those who share one copy */
     light_communicator *replicas;    /* those who have the same part; NULL: this process alone */
-    int n;
+    int n, sharded;                  /* sharded: of these, with a slot */
     light_unit *units;
-    light_storage *slots[LIGHT_FSDP_SLOTS], *lowered_slots[LIGHT_FSDP_SLOTS];
+    light_storage *slots[LIGHT_FSDP_SLOTS]; /* NULL: nothing has been gathered there yet, but 16-bit copies */
+    light_storage *narrow_slots[LIGHT_FSDP_SLOTS];
     light_unit *in_slot[LIGHT_FSDP_SLOTS];
     light_room *rooms;
     light_storage *arrivals[LIGHT_FSDP_SLOTS]; /* what is reduced to this rank beside what it has already */
@@ -112,6 +114,8 @@ light_status light_fsdp_finish_reduction(light_fsdp *f, light_step *s, light_uni
 /* ---- units: fsdp_units.c ------------------------------------------------------------ */
 
 bool light_fsdp_has_failed(const light_fsdp *f);
+/* Memory for the values of a slot's units, from the first time on that it is needed. */
+light_status light_fsdp_make_slot(light_fsdp *f, int slot);
 /* The groups of processes, once; a unit for each flat buffer. */
 light_status light_fsdp_make_groups(light_fsdp *f);
 light_status light_fsdp_make_units(light_fsdp *f);

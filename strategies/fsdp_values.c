@@ -33,7 +33,7 @@ char *light_fsdp_own_values(const light_unit *u)
 /* A slot for the unit; whose values lie there has them no more. */
 static light_status take_slot(light_fsdp *f, light_unit *u)
 {
-    light_unit **slot = &f->in_slot[u->index % LIGHT_FSDP_SLOTS], *user = *slot;
+    light_unit **slot = &f->in_slot[u->slot], *user = *slot;
     *slot = u;
     if (!user || user == u) return LIGHT_OK;
     if (user->gather) LIGHT_TRY(light_communicate_wait(f->shards, user->gather));
@@ -57,6 +57,7 @@ static light_status lower_own(const light_unit *u)
 static light_status start_gather(light_fsdp *f, light_unit *u, bool narrow)
 {
     const light_lowered *copy = &u->buffer->lowered;
+    if (u->slot >= 0 && !narrow) LIGHT_TRY(light_fsdp_make_slot(f, u->slot));
     light_collective call = {.kind = LIGHT_ALL_GATHER,
                              .in = light_fsdp_own_values(u),
                              .out = u->buffer->values->data,
@@ -78,7 +79,7 @@ light_status light_fsdp_gather(light_fsdp *f, light_unit *u, bool narrow)
     if (u->gather && u->gathers_narrow == narrow) return LIGHT_OK;
     if (u->gather) LIGHT_TRY(light_fsdp_finish_gather(u));
     LIGHT_TRY(light_fsdp_agree(f, narrow ? LIGHT_EVENT_GATHER_NARROW : LIGHT_EVENT_GATHER, u->index));
-    if (f->level == 3) LIGHT_TRY(take_slot(f, u));
+    if (u->slot >= 0) LIGHT_TRY(take_slot(f, u));
     u->read_wide |= !narrow;
     return start_gather(f, u, narrow);
 }
@@ -98,14 +99,15 @@ light_status light_fsdp_finish_gather(light_unit *u)
 /* Whether it is enough to gather a unit's 16-bit copy: no operation has read more of it so far. */
 static bool is_narrow(const light_unit *u)
 {
-    return u->f->level == 3 && u->buffer->lowered.storage && !u->read_wide;
+    return u->slot >= 0 && u->buffer->lowered.storage && !u->read_wide;
 }
 
 /* Begins with the unit that is read after u, if things go by the order of creation. */
 static light_status gather_ahead(light_fsdp *f, const light_unit *u)
 {
-    int next = u->index + (f->walking ? -1 : 1);
-    if (f->level < 3 || next < 0 || next >= f->n) return LIGHT_OK;
+    int way = f->walking ? -1 : 1, next = u->index + way;
+    while (next >= 0 && next < f->n && f->units[next].slot < 0) next += way;
+    if (u->slot < 0 || next < 0 || next >= f->n) return LIGHT_OK;
     light_unit *v = &f->units[next];
     bool narrow = is_narrow(v), here = narrow ? v->narrow.here : v->base.here;
     return here ? LIGHT_OK : light_fsdp_gather(f, v, narrow);
@@ -115,7 +117,7 @@ light_status light_fsdp_fetch(light_keeper *keeper, light_step *s)
 {
     light_unit *u = (light_unit *)keeper;
     light_fsdp *f = u->f;
-    if (f->level == 3 && !s)
+    if (u->slot >= 0 && !s)
         return light_fail(
             LIGHT_ERR_STATE,
             "%s: no process has all of the parameter's values; operations of a step may read them, "
@@ -147,6 +149,7 @@ light_status light_fsdp_forget_values(light_fsdp *f)
     if (f->level < 3) return LIGHT_OK;
     for (int i = 0; i < f->n; i++) {
         light_unit *u = &f->units[i];
+        if (u->slot < 0) continue;
         if (u->gather) LIGHT_TRY(light_communicate_wait(f->shards, u->gather));
         u->gather = 0;
         u->base.here = u->narrow.here = false;
