@@ -4,7 +4,7 @@
  *     mpirun -np 2 build/bench/distributed zero3
  *
  * bench/distributed.py runs the cases on 1, 2, 4 and 8 processes and prints the table. The model is common/models.h's
- * stack, trained through the Trainer with AdamW in f32, the same number of samples on every rank.
+ * stack, trained through the Trainer with AdamW, in f32 or (_bf16) in bf16-mixed, the same number of samples on every rank.
  *
  * sent     bytes that rank 0's communicator counts per optimizer step, once steps repeat
  * exposed  seconds from the end of backward until the gradients are those of all ranks
@@ -29,18 +29,26 @@
 
 typedef struct distributed_case {
     const char *name, *strategy;
-    int batches;      /* micro-batches of a rank in a step */
-    double bucket_mb; /* 0: UNIT_MB */
-    bool late;        /* gradients are summed after backward, not during it */
+    int batches;           /* micro-batches of a rank in a step */
+    double bucket_mb;      /* 0: UNIT_MB */
+    bool late;             /* gradients are summed after backward, not during it */
+    const char *precision; /* NULL: 32-true */
 } distributed_case;
 
 static const distributed_case cases[] = {
-    {"ddp", "ddp", 1, 0, false},          {"zero1", "zero1", 1, 0, false},
-    {"zero2", "zero2", 1, 0, false},      {"zero3", "zero3", 1, 0, false},
-    {"ddp_a4", "ddp", 4, 0, false},       {"zero1_a4", "zero1", 4, 0, false},
-    {"zero2_a4", "zero2", 4, 0, false},   {"zero3_a4", "zero3", 4, 0, false},
-    {"ddp_late", "ddp", 1, 0, true},      {"ddp_one_bucket", "ddp", 1, 1e6, false},
-    {"communication", NULL, 1, 0, false},
+    {"ddp", "ddp", 1, 0, false, NULL},
+    {"zero1", "zero1", 1, 0, false, NULL},
+    {"zero2", "zero2", 1, 0, false, NULL},
+    {"zero3", "zero3", 1, 0, false, NULL},
+    {"zero3_bf16", "zero3", 1, 0, false, "bf16-mixed"},
+    {"ddp_a4", "ddp", 4, 0, false, NULL},
+    {"zero1_a4", "zero1", 4, 0, false, NULL},
+    {"zero2_a4", "zero2", 4, 0, false, NULL},
+    {"zero3_a4", "zero3", 4, 0, false, NULL},
+    {"zero3_bf16_a4", "zero3", 4, 0, false, "bf16-mixed"},
+    {"ddp_late", "ddp", 1, 0, true, NULL},
+    {"ddp_one_bucket", "ddp", 1, 1e6, false, NULL},
+    {"communication", NULL, 1, 0, false, NULL},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -87,13 +95,14 @@ static void count_memory(void)
 
 /* ---- the formulas ------------------------------------------------------- */
 
-/* Elements that a rank sends in a step, per parameter: a reduction or a gather moves (n-1)/n of the model. */
-static double elements_sent(const distributed_case *kind, double n)
+/* Bytes that a rank sends in a step, per parameter: a reduction or a gather moves (n-1)/n of the model, in f32 but for what
+ * zero3 gathers in a 16-bit precision. */
+static double bytes_sent(const distributed_case *kind, double n)
 {
-    double a = kind->batches, moves = 2;
-    if (!strcmp(kind->strategy, "zero2")) moves = a + 1;
-    if (!strcmp(kind->strategy, "zero3")) moves = 3 * a;
-    return moves * (n - 1) / n;
+    double a = kind->batches, moved = 4 * 2;
+    if (!strcmp(kind->strategy, "zero2")) moved = 4 * (a + 1);
+    if (!strcmp(kind->strategy, "zero3")) moved = (4 + 2 * (kind->precision ? 2 : 4)) * a;
+    return moved * (n - 1) / n;
 }
 
 /* Bytes that a rank holds, per parameter: f32 values, gradients and AdamW's two moments. */
@@ -171,7 +180,8 @@ static light_status fit(light_module *model, bench_repeat *data)
     light_trainer *trainer = light_trainer_new(
             .accelerator = "cpu", .strategy = kind->strategy, .max_epochs = 1,
             .max_steps = state.run->warmup + state.run->steps, .accumulate_grad_batches = kind->batches,
-            .bucket_cap_mb = kind->bucket_mb > 0 ? kind->bucket_mb : UNIT_MB, .shard_unit_mb = UNIT_MB,
+            .precision = kind->precision, .bucket_cap_mb = kind->bucket_mb > 0 ? kind->bucket_mb : UNIT_MB,
+            .shard_unit_mb = UNIT_MB,
             /* The model has no BatchNorm: all that is left of this flag is that sums wait for the end of backward. */
             .sync_batchnorm = kind->late, .logger = "none", .enable_checkpointing = LIGHT_OFF,
             .enable_progress_bar = LIGHT_OFF, .enable_model_summary = LIGHT_OFF,
@@ -250,7 +260,7 @@ static void report(void)
     if (kind->strategy)
         printf(", \"batches\": %d, \"sent\": %.1f, \"sent_formula\": %.1f, \"held\": %lld, "
                "\"held_formula\": %.1f, \"largest_unit\": %zu",
-               kind->batches, (double)state.sent / state.run->steps, 4 * parameters * elements_sent(kind, n),
+               kind->batches, (double)state.sent / state.run->steps, parameters * bytes_sent(kind, n),
                (long long)state.held, parameters * bytes_held(kind, n), state.largest);
     printf("}\n");
     bench_report(kind->name, state.samples, state.run->steps, NULL);

@@ -89,7 +89,8 @@ def ratio(a, b):
 
 def measure_sizes(jobs, options):
     found = []
-    for case in STRATEGIES + tuple(name + "_a4" for name in STRATEGIES):
+    names = STRATEGIES + ("zero3_bf16",)
+    for case in names + tuple(name + "_a4" for name in names):
         for ranks in options.ranks:
             row = sizes_row(case, jobs.start("distributed", case, ranks, 2)[0])
             if row:

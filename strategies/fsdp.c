@@ -14,7 +14,9 @@
  *   for whole gradients (a room, of a small pool) only from its first gradient until then.
  * - Values of zero1 and zero2 are gathered in place after the optimizer's step, and waited for where they are read next.
  * - Values of zero3 are gathered where they are read, into one of three slots; unit i always into slot i mod 3, so its
- *   tensors keep their addresses. The neighbour that will be read next is gathered ahead.
+ *   tensors keep their addresses. The neighbour that will be read next is gathered ahead. In a 16-bit precision it is the
+ *   16-bit copies that are gathered, each lowered by its owner, unless an operation has read a unit's f32 values. In mixed
+ *   precision norms do; so vectors lie in units of their own then, whose values stay whole, as with zero2.
  *
  * All processes must gather and reduce in the same order, so they must compute alike. Where one of them has no batch, one
  * that has tells it step by step what the others do. */
@@ -47,7 +49,8 @@ static light_status attach(light_strategy *self, light_module *module, light_ste
             s->device->name);
     LIGHT_TRY(light_fsdp_make_groups(f));
     const light_flat_rule rule = {.bytes = (size_t)(f->job.options->shard_unit_mb * MEGABYTE),
-                                  .multiple = LIGHT_FLAT_ALIGNMENT * (size_t)f->shards->size};
+                                  .multiple = LIGHT_FLAT_ALIGNMENT * (size_t)f->shards->size,
+                                  .vectors_apart = f->level == 3 && s->lower && !s->lower_all};
     LIGHT_TRY(light_flat_arrange(module->flat, module, &rule));
     LIGHT_TRY(light_flat_lower(module->flat, s->lower));
     LIGHT_TRY(light_job_attach(&f->job, module));
@@ -124,9 +127,9 @@ static light_status after_step(light_strategy *self, light_step *s)
         light_unit *u = &f->units[i];
         u->buffer->values->version++;
         if (f->offload) LIGHT_TRY(light_fsdp_take_values(u));
-        if (f->level == 3 || f->shards->size == 1) continue;
+        if (u->slot >= 0 || f->shards->size == 1) continue;
         u->base.here = false;
-        LIGHT_TRY(light_fsdp_gather(f, u));
+        LIGHT_TRY(light_fsdp_gather(f, u, false));
     }
     return light_fsdp_forget_values(f);
 }
@@ -140,8 +143,10 @@ static light_status follow(light_fsdp *f, light_step *s)
         if (led.kind == LIGHT_EVENT_END || led.unit < 0 || led.unit >= f->n)
             return light_fsdp_forget_values(f);
         f->led = false; /* what follows has been agreed */
-        light_status status = led.kind == LIGHT_EVENT_GATHER ? light_fsdp_gather(f, &f->units[led.unit])
-                                                             : light_fsdp_reduce(f, s, &f->units[led.unit]);
+        light_unit *u = &f->units[led.unit];
+        light_status status = led.kind == LIGHT_EVENT_REDUCE
+                                  ? light_fsdp_reduce(f, s, u)
+                                  : light_fsdp_gather(f, u, led.kind == LIGHT_EVENT_GATHER_NARROW);
         if (led.kind == LIGHT_EVENT_REDUCE) f->next = led.unit - 1;
         f->led = true;
         LIGHT_TRY(status);
@@ -154,7 +159,7 @@ static light_status begin_batch(light_strategy *self, light_step *s, const light
     light_fsdp *f = (light_fsdp *)self;
     f->walking = false;
     LIGHT_TRY(light_fsdp_forget_values(f));
-    if (leader < 0) return LIGHT_OK;
+    if (leader < 0 || f->level < 3) return LIGHT_OK;
     f->led = true;
     f->leader = leader;
     if (mine) return LIGHT_OK;

@@ -20,16 +20,20 @@ typedef struct light_room {
 } light_room;
 
 struct light_unit {
-    light_keeper base;
+    light_keeper base;       /* of the values */
+    light_keeper narrow;     /* of zero3's 16-bit copy */
     light_keeper grads_base; /* of whole gradients, which nobody can read */
     light_fsdp *f;
     light_flat_buffer *buffer;
     int index;
+    int slot;                                /* of zero3's values; -1: they stay whole */
     int64_t count;                           /* elements of a part */
     light_shard *shard;                      /* by entry; NULL for zero1 */
     light_storage *values, *grads;           /* of the own part; NULL: in the buffer's own */
     light_storage *host_values, *host_grads; /* the own part as the optimizer has it; NULL: no cpu_offload */
     light_ticket gather;                     /* under way; 0: none */
+    bool gathers_narrow;                     /* it is the 16-bit copy that is under way */
+    bool read_wide; /* operations read the values, not only their 16-bit copy: zero3 gathers the values */
     light_room *room;
     int64_t incomplete; /* gradients that this backward has yet to complete */
     bool reduced;       /* in this backward */
@@ -41,14 +45,15 @@ struct light_unit {
 
 struct light_fsdp {
     light_job job;
-    int level;                       /* 1, 2, 3 */
+    int level;                       /* 1, 2, 3; 1 in a group of one, which has nobody to share with */
     bool offload;                    /* optimizers work in host memory */
     light_communicator *host_shards; /* those who share one copy, on host memory; NULL: no cpu_offload */
     light_communicator *shards;      /* those who share one copy */
     light_communicator *replicas;    /* those who have the same part; NULL: this process alone */
-    int n;
+    int n, sharded;                  /* sharded: of these, with a slot */
     light_unit *units;
-    light_storage *slots[LIGHT_FSDP_SLOTS], *lowered_slots[LIGHT_FSDP_SLOTS];
+    light_storage *slots[LIGHT_FSDP_SLOTS]; /* NULL: nothing has been gathered there yet, but 16-bit copies */
+    light_storage *narrow_slots[LIGHT_FSDP_SLOTS];
     light_unit *in_slot[LIGHT_FSDP_SLOTS];
     light_room *rooms;
     light_storage *arrivals[LIGHT_FSDP_SLOTS]; /* what is reduced to this rank beside what it has already */
@@ -69,7 +74,7 @@ typedef struct light_event {
     int32_t kind;
     int32_t unit;
 } light_event;
-enum { LIGHT_EVENT_END, LIGHT_EVENT_GATHER, LIGHT_EVENT_REDUCE };
+enum { LIGHT_EVENT_END, LIGHT_EVENT_GATHER, LIGHT_EVENT_GATHER_NARROW, LIGHT_EVENT_REDUCE };
 
 /* In a turn that not all ranks compute: the leader tells what comes next, the others check that it is what they do. */
 light_status light_fsdp_agree(light_fsdp *f, int kind, int unit);
@@ -78,11 +83,12 @@ light_status light_fsdp_agree(light_fsdp *f, int kind, int unit);
 
 /* This rank's part of a unit's values. */
 char *light_fsdp_own_values(const light_unit *u);
-/* Starts to bring all values of a unit, unless that is under way, and waits for them. */
-light_status light_fsdp_gather(light_fsdp *f, light_unit *u);
+/* Starts to bring all values of a unit, or (`narrow`) their 16-bit copies, unless that is under way, and waits for them. */
+light_status light_fsdp_gather(light_fsdp *f, light_unit *u, bool narrow);
 light_status light_fsdp_finish_gather(light_unit *u);
-/* The keeper's. */
+/* The keepers'. */
 light_status light_fsdp_fetch(light_keeper *keeper, light_step *s);
+light_status light_fsdp_fetch_narrow(light_keeper *keeper, light_step *s);
 /* Waits for values that nobody has read: their owners are about to change them. */
 light_status light_fsdp_finish_gathers(light_fsdp *f);
 /* zero3: no value of an earlier batch stays, nor of one that not all ranks have computed, so that all ranks gather the
@@ -116,6 +122,8 @@ light_status light_fsdp_keep_summed(light_fsdp *f, light_step *s);
 /* ---- units: fsdp_units.c ------------------------------------------------------------ */
 
 bool light_fsdp_has_failed(const light_fsdp *f);
+/* Memory for the values of a slot's units, from the first time on that it is needed. */
+light_status light_fsdp_make_slot(light_fsdp *f, int slot);
 /* The groups of processes, once; a unit for each flat buffer. */
 light_status light_fsdp_make_groups(light_fsdp *f);
 light_status light_fsdp_make_units(light_fsdp *f);

@@ -101,28 +101,66 @@ static char *own_grads(const light_unit *u)
     return (char *)u->buffer->grads->data + (size_t)u->f->shards->rank * (size_t)u->count * size;
 }
 
-static light_status start_sums(light_fsdp *f, light_unit *u)
+/* Where the sum of this rank's part comes to. */
+static char *sum_of(const light_unit *u)
 {
-    int all = contributors(f);
-    char *own = u->arriving ? u->arriving->data : own_grads(u);
-    light_collective call = {.kind = LIGHT_REDUCE_SCATTER,
-                             .in = u->buffer->grads->data,
-                             .out = own,
-                             .count = u->count,
-                             .dtype = u->buffer->dtype,
-                             .ordered = f->job.base.ordered,
-                             .contributors = in_group(f, all),
-                             .what = u->what[1]};
+    return u->arriving ? u->arriving->data : own_grads(u);
+}
+
+static light_status sum_in_group(light_fsdp *f, light_unit *u)
+{
+    const light_collective call = {.kind = LIGHT_REDUCE_SCATTER,
+                                   .in = u->buffer->grads->data,
+                                   .out = sum_of(u),
+                                   .count = u->count,
+                                   .dtype = u->buffer->dtype,
+                                   .ordered = f->job.base.ordered,
+                                   .contributors = in_group(f, contributors(f)),
+                                   .what = u->what[1]};
     LIGHT_TRY(light_communicate_start(f->shards, &call, &u->reduce));
     if (u->room) u->room->leaves = u->reduce;
-    if (!f->replicas) return LIGHT_OK;
-    /* Both groups' calls run one after the other, but devices order them only where they are told to. */
-    LIGHT_TRY(light_communicate_wait(f->shards, u->reduce));
-    if (u->room) u->room->leaves = 0;
-    call.kind = LIGHT_ALL_REDUCE;
-    call.in = own;
-    call.contributors = (all + f->shards->size - 1) / f->shards->size;
+    return LIGHT_OK;
+}
+
+/* The sum over groups of what a group has summed. */
+static light_status sum_over_groups(light_fsdp *f, light_unit *u)
+{
+    const light_collective call = {.kind = LIGHT_ALL_REDUCE,
+                                   .in = sum_of(u),
+                                   .out = sum_of(u),
+                                   .count = u->count,
+                                   .dtype = u->buffer->dtype,
+                                   .ordered = f->job.base.ordered,
+                                   .contributors = (contributors(f) + f->shards->size - 1) / f->shards->size,
+                                   .what = u->what[1]};
     return light_communicate_start(f->replicas, &call, &u->reduce);
+}
+
+/* The unit that was reduced before, if this is not the first one. */
+static light_unit *reduced_before(light_fsdp *f, const light_unit *u)
+{
+    return u->index + 1 < f->n ? &f->units[u->index + 1] : NULL;
+}
+
+/* On a device the second sum has to wait for the first one, and so has all that the device is asked for later. */
+static light_status sum_over_groups_later(light_fsdp *f, light_unit *u)
+{
+    LIGHT_TRY(light_communicate_wait(f->shards, u->reduce));
+    for (light_room *r = f->rooms; r; r = r->next)
+        if (r->leaves == u->reduce) r->leaves = 0;
+    return sum_over_groups(f, u);
+}
+
+/* On host memory the second sum follows the first by itself. On devices a unit's begins behind the first one of the unit after
+ * it, which gives it time to arrive while backward goes on; the last unit has none. */
+static light_status start_sums(light_fsdp *f, light_unit *u)
+{
+    LIGHT_TRY(sum_in_group(f, u));
+    if (!f->replicas) return LIGHT_OK;
+    if (f->shards->device->is_host) return sum_over_groups(f, u);
+    light_unit *before = reduced_before(f, u);
+    if (before) LIGHT_TRY(sum_over_groups_later(f, before));
+    return u->index == 0 ? sum_over_groups_later(f, u) : LIGHT_OK;
 }
 
 light_status light_fsdp_finish_reduction(light_fsdp *f, light_step *s, light_unit *u)

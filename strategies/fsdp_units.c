@@ -32,18 +32,20 @@ static void divide(light_unit *u)
     }
 }
 
-static void point_values(light_unit *u, char *values, char *lowered)
+static void point_values(light_unit *u, char *values)
 {
     light_flat_buffer *b = u->buffer;
-    size_t size = light_dtype_size(b->dtype);
     b->values->data = values;
-    if (b->lowered.storage) b->lowered.storage->data = lowered;
-    for (int64_t i = 0; i < b->n; i++) {
-        light_tensor *t = b->entries[i].parameter->tensor;
-        t->data = values + b->entries[i].offset;
-        if (t->lowered)
-            t->lowered->data = lowered + b->entries[i].offset / size * light_dtype_size(b->lowered.dtype);
-    }
+    for (int64_t i = 0; i < b->n; i++) b->entries[i].parameter->tensor->data = values + b->entries[i].offset;
+}
+
+static void point_lowered(light_unit *u, char *lowered)
+{
+    light_flat_buffer *b = u->buffer;
+    size_t size = light_dtype_size(b->dtype), narrow = light_dtype_size(b->lowered.dtype);
+    b->lowered.storage->data = lowered;
+    for (int64_t i = 0; i < b->n; i++)
+        b->entries[i].parameter->tensor->lowered->data = lowered + b->entries[i].offset / size * narrow;
 }
 
 /* Gives a storage's own memory back; what it points to from now on is lent. */
@@ -97,9 +99,11 @@ static light_status make_unit(light_fsdp *f, int i)
                                .fetch_grads = light_fsdp_fetch_grads,
                                .ready = light_fsdp_ready},
                       .grads_base = {.grads_here = true, .fetch = refuse_gradient},
+                      .narrow = {.here = true, .grads_here = true, .fetch = light_fsdp_fetch_narrow},
                       .f = f,
                       .buffer = b,
                       .index = i,
+                      .slot = f->level == 3 && !b->vectors ? f->sharded++ % LIGHT_FSDP_SLOTS : -1,
                       .count = (int64_t)(b->bytes / size) / f->shards->size};
     const light_parameter *first = b->entries[0].parameter;
     LIGHT_TRY(light_job_label(&f->job, &u->what[0], "values", i + 1, f->n, first));
@@ -107,35 +111,55 @@ static light_status make_unit(light_fsdp *f, int i)
     if ((f->level >= 2 || f->offload) && !(u->shard = light_calloc((size_t)b->n, sizeof *u->shard)))
         return LIGHT_ERR_MEMORY;
     if (f->level >= 2) LIGHT_TRY(light_storage_new(&u->grads, (size_t)u->count * size, b->values->device));
-    if (f->level == 3) LIGHT_TRY(take_own_values(u));
+    if (u->slot >= 0) LIGHT_TRY(take_own_values(u));
     if (f->offload) LIGHT_TRY(make_host_part(u));
     divide(u);
     b->values->keeper = &u->base;
     if (f->level >= 2 || f->shards->size > 1) b->grads->keeper = &u->grads_base;
-    if (b->lowered.storage) b->lowered.storage->keeper = &u->base;
+    if (b->lowered.storage) b->lowered.storage->keeper = u->slot >= 0 ? &u->narrow : &u->base;
     return LIGHT_OK;
 }
 
-static light_status make_slots(light_fsdp *f)
+/* Memory that any unit of the slot fits in. */
+static light_status new_slot(const light_fsdp *f, int slot, bool narrow, light_storage **out)
 {
-    size_t most = 0, most_lowered = 0;
+    size_t most = 0;
     for (int i = 0; i < f->n; i++) {
         const light_flat_buffer *b = f->units[i].buffer;
-        if (b->bytes > most) most = b->bytes;
-        if (b->lowered.storage && b->lowered.storage->bytes > most_lowered)
-            most_lowered = b->lowered.storage->bytes;
+        size_t bytes = !narrow ? b->bytes : b->lowered.storage ? b->lowered.storage->bytes : 0;
+        if (f->units[i].slot == slot && bytes > most) most = bytes;
     }
-    for (int i = 0; i < LIGHT_FSDP_SLOTS && i < f->n; i++) {
-        LIGHT_TRY(light_storage_new(&f->slots[i], most, f->shards->device));
-        if (most_lowered) LIGHT_TRY(light_storage_new(&f->lowered_slots[i], most_lowered, f->shards->device));
-    }
+    return light_storage_new(out, most, f->shards->device);
+}
+
+light_status light_fsdp_make_slot(light_fsdp *f, int slot)
+{
+    if (f->slots[slot]) return LIGHT_OK;
+    LIGHT_TRY(new_slot(f, slot, false, &f->slots[slot]));
+    for (int i = 0; i < f->n; i++)
+        if (f->units[i].slot == slot) point_values(&f->units[i], f->slots[slot]->data);
+    return LIGHT_OK;
+}
+
+static light_status make_narrow_slot(light_fsdp *f, light_unit *u)
+{
+    light_storage **narrow = &f->narrow_slots[u->slot];
+    if (!u->buffer->lowered.storage) return LIGHT_OK;
+    let_memory_go(u->buffer->lowered.storage);
+    if (!*narrow) LIGHT_TRY(new_slot(f, u->slot, true, narrow));
+    point_lowered(u, (*narrow)->data);
+    return LIGHT_OK;
+}
+
+/* Values go where they are gathered to. */
+static light_status move_to_slots(light_fsdp *f)
+{
     for (int i = 0; i < f->n; i++) {
         light_unit *u = &f->units[i];
+        if (u->slot < 0) continue;
+        LIGHT_TRY(make_narrow_slot(f, u));
         let_memory_go(u->buffer->values);
-        let_memory_go(u->buffer->lowered.storage);
-        light_storage *lowered = f->lowered_slots[i % LIGHT_FSDP_SLOTS];
-        point_values(u, f->slots[i % LIGHT_FSDP_SLOTS]->data, lowered ? lowered->data : NULL);
-        u->base.here = false;
+        u->base.here = u->narrow.here = false;
     }
     return LIGHT_OK;
 }
@@ -150,6 +174,7 @@ static bool uses_rooms(const light_fsdp *f)
 light_status light_fsdp_make_units(light_fsdp *f)
 {
     f->n = f->job.flat->n;
+    f->sharded = 0;
     f->units = light_calloc((size_t)f->n + 1, sizeof *f->units);
     if (!f->units) return LIGHT_ERR_MEMORY;
     for (int i = 0; i < f->n; i++) LIGHT_TRY(make_unit(f, i));
@@ -158,7 +183,7 @@ light_status light_fsdp_make_units(light_fsdp *f)
         let_memory_go(f->units[i].buffer->grads);
         f->units[i].base.grads_here = false;
     }
-    return f->level == 3 ? make_slots(f) : LIGHT_OK;
+    return move_to_slots(f);
 }
 
 /* The group of this rank and, unless that is all, those who have the same part. */
@@ -183,6 +208,7 @@ light_status light_fsdp_make_groups(light_fsdp *f)
                           "trainer.shard_size %d: the number of processes, %d, must be a multiple of it",
                           shard_size, job->size);
     LIGHT_TRY(split(job->tensors, shard_size, &f->shards, &f->replicas));
+    if (shard_size == 1) f->level = 1;
     return f->offload ? split(job->host, shard_size, &f->host_shards, NULL) : LIGHT_OK;
 }
 
@@ -198,20 +224,22 @@ static light_status restore_unit(light_fsdp *f, light_unit *u)
 {
     light_flat_buffer *b = u->buffer;
     light_device *device = b->values->device;
+    bool sharded = u->slot >= 0;
     if (b->grads->borrowed) {
         LIGHT_TRY(device->backend->allocate(device, b->bytes, &b->grads->data));
         b->grads->borrowed = false;
         light_fsdp_point_grads(u, b->grads);
     }
-    if (f->level == 3) {
+    if (sharded) {
         void *data;
         LIGHT_TRY(device->backend->allocate(device, b->bytes, &data));
-        point_values(u, data, NULL);
+        point_values(u, data);
         b->values->borrowed = false;
-        f->in_slot[u->index % LIGHT_FSDP_SLOTS] = NULL;
+        f->in_slot[u->slot] = NULL;
+        u->slot = -1;
     }
     if (light_fsdp_has_failed(f)) return LIGHT_OK;
-    if (f->level == 3) LIGHT_TRY(light_fsdp_gather(f, u));
+    if (sharded) LIGHT_TRY(light_fsdp_gather(f, u, false));
     return u->gather ? light_fsdp_finish_gather(u) : LIGHT_OK;
 }
 
@@ -225,6 +253,7 @@ static void free_unit(light_unit *u)
         light_grad_zero(p->tensor);
     }
     if (u->buffer) u->buffer->values->keeper = u->buffer->grads->keeper = NULL;
+    if (u->buffer && u->buffer->lowered.storage) u->buffer->lowered.storage->keeper = NULL;
     light_storage_free(u->values);
     light_storage_free(u->grads);
     light_storage_free(u->host_values);
@@ -236,8 +265,8 @@ static void free_memory(light_fsdp *f)
 {
     for (int i = 0; i < LIGHT_FSDP_SLOTS; i++) {
         light_storage_free(f->slots[i]);
-        light_storage_free(f->lowered_slots[i]);
-        f->slots[i] = f->lowered_slots[i] = NULL;
+        light_storage_free(f->narrow_slots[i]);
+        f->slots[i] = f->narrow_slots[i] = NULL;
         f->in_slot[i] = NULL;
         light_storage_free(f->arrivals[i]);
         f->arrivals[i] = NULL;

@@ -51,21 +51,32 @@ light_status light_run(light_step *s, light_kernel_id id, const light_kernel_arg
 
 /* ---- values that are elsewhere ------------------------------------------ */
 
-light_status light_all_here(light_tensor *const *in, int n_in)
+light_status light_all_here(const light_node *node, bool saved)
 {
-    for (int i = 0; i < n_in; i++)
-        if (in[i] && in[i]->storage->keeper && !in[i]->storage->keeper->here)
+    for (int i = 0; i < node->n_in; i++) {
+        const light_tensor *t = node->in[i];
+        bool read = t && (!saved || (i < 32 && node->saved_in >> i & 1));
+        if (read && t->storage->keeper && !t->storage->keeper->here)
             return light_fail(
                 LIGHT_ERR_STATE,
                 "input %d lies in a shard that had to make room for those of other inputs; mark a "
                 "module that holds all of them with light_module_shard_unit",
                 i);
+    }
     return LIGHT_OK;
 }
 
 /* ---- checks ------------------------------------------------------------- */
 
-static light_status check_inputs(light_step *s, light_tensor *const *in, int n_in, uint32_t optional)
+/* The 16-bit copy is what the operation reads: light_step_lowered brings it. */
+static bool is_lowered_later(const light_step *s, const light_op *op, const light_tensor *t)
+{
+    if (!s->lower || !t->lowered) return false;
+    return s->lower_all || (op->precision == LIGHT_OP_LOWER && t->lowered->dtype == s->lower);
+}
+
+static light_status check_inputs(light_step *s, const light_op *op, light_tensor *const *in, int n_in,
+                                 uint32_t optional)
 {
     for (int i = 0; i < n_in; i++) {
         const light_tensor *t = in[i];
@@ -85,9 +96,9 @@ static light_status check_inputs(light_step *s, light_tensor *const *in, int n_i
             problem = "belongs to another step (light_keep copies it out)";
         if (problem) return light_fail(LIGHT_ERR_STATE, "input %d %s", i, problem);
         light_keeper *keeper = t->storage->keeper;
-        if (keeper && !keeper->here) LIGHT_TRY(keeper->fetch(keeper, s));
+        if (keeper && !keeper->here && !is_lowered_later(s, op, t)) LIGHT_TRY(keeper->fetch(keeper, s));
     }
-    return light_all_here(in, n_in);
+    return LIGHT_OK;
 }
 
 /* Casts floating inputs as the operation's class and the precision ask. */
@@ -187,6 +198,7 @@ static light_status run_node(light_step *s, light_node *node, bool needs_grad)
     light_spec specs[LIGHT_OP_MAX_OUT];
     if (s->lower) LIGHT_TRY(cast_inputs(s, node));
     if (needs_grad && node->n_in > 1 && node->n_in <= LIGHT_OP_MAX_IN) LIGHT_TRY(part_equal_inputs(s, node));
+    LIGHT_TRY(light_all_here(node, false));
     s->op = op->name; /* casts and aliases are operations too */
     LIGHT_TRY(op->infer(s, node, specs));
     if (!op->view) LIGHT_TRY(make_outputs(s, node, specs));
@@ -204,7 +216,7 @@ light_tensor *light_apply(light_step *s, const light_op *op, light_tensor *const
     const char *outer = s->op;
     bool needs_grad = false;
     s->op = op->name;
-    light_status status = check_inputs(s, in, n_in, optional);
+    light_status status = check_inputs(s, op, in, n_in, optional);
     light_node *node = NULL;
     if (status == LIGHT_OK && !(node = new_node(s, op, in, n_in, attrs, attrs_size, n_out)))
         status = LIGHT_ERR_MEMORY;

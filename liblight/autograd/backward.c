@@ -183,7 +183,7 @@ static light_status fetch_saved(light_step *s, const light_node *node)
         if (t->master && !light_step_lowered(s, t->master)) return light_step_status(s);
         fetched = true;
     }
-    return fetched ? light_all_here(node->in, node->n_in < 32 ? node->n_in : 32) : LIGHT_OK;
+    return fetched ? light_all_here(node, true) : LIGHT_OK;
 }
 
 static light_status run_backward(light_step *s, light_node *node)

@@ -55,8 +55,8 @@ light_status light_step_record(light_step *s, light_status status);
 void light_storage_unref(light_step *s, light_storage *storage);
 /* Drops the user's hold on all storages made since `since` (NULL: all), except `keep`. */
 void light_step_drop_users(light_step *s, const light_storage *since, const light_storage *keep);
-/* Inputs whose values a strategy has fetched for one operation are all still there. */
-light_status light_all_here(light_tensor *const *in, int n_in);
+/* Inputs whose values a strategy has fetched for one operation are all still there; `saved`: those that backward reads. */
+light_status light_all_here(const light_node *node, bool saved);
 /* The 16-bit copy of a parameter, up to date; NULL when it has none. It is a leaf whose gradient is the parameter's. */
 light_tensor *light_step_lowered(light_step *s, light_tensor *t);
 /* x in `dtype`, on the tape. */

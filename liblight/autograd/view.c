@@ -63,7 +63,9 @@ static const light_op cast_op = {
 static bool is_stale(const light_step *s, const light_storage *values)
 {
     const light_lowered *copy = values->lowered;
-    return !copy->made || copy->version != values->version || (values->exposed && copy->serial != s->serial);
+    if (!copy->made || copy->version != values->version) return true;
+    bool here = !values->keeper || values->keeper->here; /* what is elsewhere was lowered there */
+    return values->exposed && here && copy->serial != s->serial;
 }
 
 /* All of a storage as one row. */
@@ -74,11 +76,19 @@ static light_tensor row_of(light_storage *storage, light_dtype dtype)
     return row;
 }
 
+static light_status bring(light_step *s, const light_storage *storage)
+{
+    light_keeper *keeper = storage->keeper;
+    return keeper && !keeper->here ? keeper->fetch(keeper, s) : LIGHT_OK;
+}
+
 static light_status refresh(light_step *s, const light_tensor *t)
 {
     light_storage *values = t->storage;
     light_lowered *copy = values->lowered;
+    LIGHT_TRY(bring(s, copy->storage));
     if (!is_stale(s, values)) return LIGHT_OK;
+    LIGHT_TRY(bring(s, values));
     light_tensor from = row_of(values, (light_dtype)t->dtype), to = row_of(copy->storage, copy->dtype);
     LIGHT_TRY(LIGHT_RUN(s, COPY, .in = {&from}, .out = {&to}));
     if (copy->made && copy->version != values->version) copy->storage->version++;

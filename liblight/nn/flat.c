@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+enum { LONGEST_VECTOR = 65536 };
+
 /* ---- which buffer ------------------------------------------------------- */
 
 /* The innermost module around p that is to have buffers of its own. */
@@ -21,25 +23,40 @@ static const light_module *unit_of(const light_parameter *p)
 typedef struct open_buffers {
     light_flat_rule rule;
     const light_module *unit;
-    int of[LIGHT_DTYPE_COUNT]; /* index, -1: none */
+    int of[2][LIGHT_DTYPE_COUNT]; /* [1]: of vectors; index, -1: none */
 } open_buffers;
 
-static void close_all(open_buffers *open, const light_module *unit)
+static void close_all(open_buffers *open, bool vectors)
 {
-    open->unit = unit;
-    for (int i = 0; i < LIGHT_DTYPE_COUNT; i++) open->of[i] = -1;
+    for (int i = 0; i < LIGHT_DTYPE_COUNT; i++) open->of[vectors][i] = -1;
+}
+
+static open_buffers open_none(const light_flat_rule *rule)
+{
+    open_buffers open = {.rule = *rule};
+    close_all(&open, false);
+    close_all(&open, true);
+    return open;
+}
+
+static bool is_vector(const light_parameter *p)
+{
+    return p->tensor->ndim <= 1 && p->tensor->numel <= LONGEST_VECTOR;
 }
 
 static light_flat_buffer *buffer_for(light_flat *flat, open_buffers *open, const light_parameter *p)
 {
     const light_module *unit = unit_of(p);
     light_dtype dtype = (light_dtype)p->tensor->dtype;
-    if (unit != open->unit) close_all(open, unit);
-    int *at = &open->of[dtype];
+    bool vectors = open->rule.vectors_apart && is_vector(p);
+    if (unit != open->unit) close_all(open, false);
+    open->unit = unit;
+    int *at = &open->of[vectors][dtype];
     if (*at >= 0 && open->rule.bytes && flat->buffers[*at].bytes >= open->rule.bytes) *at = -1;
     if (*at < 0) {
         *at = flat->n++;
         flat->buffers[*at].dtype = dtype;
+        flat->buffers[*at].vectors = vectors;
     }
     return &flat->buffers[*at];
 }
@@ -61,8 +78,7 @@ static light_parameter *next_flat(light_module *root, light_parameter *after)
 /* Counts what goes where: n and bytes of each buffer. */
 static void plan(light_flat *flat, light_module *root, const light_flat_rule *rule)
 {
-    open_buffers open = {.rule = *rule};
-    close_all(&open, NULL);
+    open_buffers open = open_none(rule);
     for (light_parameter *p = next_flat(root, NULL); p; p = next_flat(root, p)) {
         light_flat_buffer *b = buffer_for(flat, &open, p);
         b->n++;
@@ -97,10 +113,9 @@ static light_status move_in(light_flat_buffer *b, int64_t i, size_t offset, ligh
 /* Fills the planned buffers one after the other. Each takes its parameters in the order of the walk. */
 static light_status fill(light_flat *flat, light_module *root, const light_flat_rule *rule)
 {
-    open_buffers open = {.rule = *rule};
+    open_buffers open = open_none(rule);
     light_flat walk = {.buffers = light_calloc((size_t)flat->n + 1, sizeof *walk.buffers)};
     light_status status = walk.buffers ? LIGHT_OK : LIGHT_ERR_MEMORY;
-    close_all(&open, NULL);
     for (light_parameter *p = next_flat(root, NULL); p && status == LIGHT_OK; p = next_flat(root, p)) {
         light_flat_buffer *to = buffer_for(&walk, &open, p);
         light_flat_buffer *b = &flat->buffers[to - walk.buffers];

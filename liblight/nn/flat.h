@@ -24,6 +24,7 @@ typedef struct light_flat_buffer {
     light_storage *values;
     light_storage *grads;  /* the same size; memory that nobody writes stays unmapped on the CPU */
     light_lowered lowered; /* the values in 16 bits, at the same elements; storage NULL: there is none */
+    bool vectors;          /* those that a rule has put apart */
     size_t bytes;
     int64_t n;
     light_flat_entry *entries; /* by rising offset */
@@ -48,6 +49,8 @@ typedef struct light_flat_rule {
     size_t bytes; /* a buffer is closed by the parameter that makes it so large; 0: one per dtype */
     size_t
         multiple; /* of bytes to which a buffer is filled up with zeros; a multiple of LIGHT_FLAT_ALIGNMENT */
+    /* Short parameters of one dimension (of norms, biases) lie in buffers of their own, over all modules. */
+    bool vectors_apart;
 } light_flat_rule;
 
 /* Moves the parameters below `root` to flat memory. What light_module_build calls. */

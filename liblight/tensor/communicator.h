@@ -4,7 +4,8 @@
  *
  * Every process of the group makes the same calls in the same order. A call only starts: on the host it runs beside the
  * caller, on a device behind the work that the device has been asked for so far. Until it has been waited for, its
- * memory may be neither written nor, where it is an output, read. Calls run in the order of starting.
+ * memory may be neither written nor, where it is an output, read. Calls run in the order of starting, on host memory those
+ * of all groups of a job: a call may read what an earlier one of another group brings.
  *
  * Ranks that make different calls (another kind, another length, another `what`) get an error that names both calls, never
  * each other's numbers. No call waits for ever: when another process of the job has failed, or does not come within the

@@ -45,7 +45,7 @@ typedef struct light_storage {
     bool user_holds;        /* one of refs is the user's, dropped when backward begins */
     bool exposed;           /* light_data gave the address away: it may be written at any time */
     light_lowered *lowered; /* of a buffer of parameters, or NULL */
-    light_keeper *keeper;   /* of one too, and of its lowered copy */
+    light_keeper *keeper;   /* of one too; its lowered copy may have another */
     struct light_storage *next; /* all storages of the step */
 } light_storage;
 

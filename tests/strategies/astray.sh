@@ -40,7 +40,7 @@ astray() {
 values() { echo "all_gather #[0-9]+ \\(values $1 of 6 from $2, [0-9.]+ [a-zA-Z]+\\)"; }
 
 for size in 2 3; do
-    # The units are in.weight; in.bias, norm.weight; norm.bias, middle.weight; middle.bias, again.bias; out.weight; out.bias.
+    # The units are in.weight; in.bias, norm.weight; norm.bias, middle.weight; middle.bias, again.bias; out.weight; out.bias, gain.
     # The one behind the one that is read is gathered ahead, so that this goes well for some units.
     astray $size order "$(values 2 in.bias)" "$(values 6 out.bias)" --trainer.strategy zero3
     astray $size skip "$(values 2 in.bias)" "$(values 3 norm.bias)" --trainer.strategy zero3

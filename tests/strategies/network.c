@@ -147,6 +147,7 @@ typedef struct network {
     light_linear in, middle, again, out;
     light_layer_norm norm;
     light_batch_norm batch;
+    light_tensor *gain; /* read by no product: in f32 in mixed precision */
     double dropout, lr;
     bool leave_out, batch_norm;
     bool skips; /* the layer `again`, in this batch */
@@ -173,6 +174,7 @@ static light_status network_init(light_module *base)
     LIGHT_TRY(light_linear_init(&n->middle, base, "middle", .in_features = HIDDEN, .out_features = HIDDEN));
     LIGHT_TRY(light_linear_init(&n->again, base, "again", .in_features = HIDDEN, .out_features = HIDDEN));
     LIGHT_TRY(light_linear_init(&n->out, base, "out", .in_features = HIDDEN, .out_features = CLASSES));
+    LIGHT_TRY(light_add_parameter(base, &n->gain, "gain", LIGHT_SHAPE(CLASSES), LIGHT_INIT_ONES));
     light_set_requires_grad(n->in.bias, false);
     return light_tie_parameter(&n->again.base, &n->again.weight, "weight", n->middle.weight);
 }
@@ -193,7 +195,7 @@ static light_tensor *network_forward(light_module *base, light_step *s, light_te
     h = light_dropout(s, light_forward(s, &n->norm.base, h), n->dropout);
     if (!early && !goes_astray(n, "skip")) h = light_gelu(s, light_forward(s, &n->middle.base, h));
     if (!n->skips && !goes_astray(n, "skip")) h = light_gelu(s, light_forward(s, &n->again.base, h));
-    return light_forward(s, &n->out.base, h);
+    return light_mul(s, light_forward(s, &n->out.base, h), n->gain);
 }
 
 static light_tensor *loss_of(light_module *base, light_step *s, const light_batch *batch, const char *name)

@@ -199,12 +199,66 @@ static void hooks_read_whole_values_or_none(void **state)
     if (host->size > 1) assert_int_equal(read_in_hook("zero3"), LIGHT_ERR_STATE);
 }
 
+/* ---- what zero3 sends ---------------------------------------------------------------- */
+
+static uint64_t sent, gathered; /* gathered: what a rank sends for all f32 values once in each step */
+
+/* Large beside what units are filled up with. */
+static light_status broad_init(light_module *self)
+{
+    noisy *m = (noisy *)self;
+    LIGHT_TRY(light_linear_init(&m->layer, self, "layer", .in_features = LAB_FEATURES, .out_features = 64));
+    return light_linear_init(&m->head, self, "head", .in_features = 64, .out_features = LAB_CLASSES);
+}
+
+static void begin_counting(light_module *self, light_trainer *t)
+{
+    (void)self;
+    sent = t->strategy->tensors->bytes;
+}
+
+static void end_counting(light_module *self, light_trainer *t)
+{
+    uint64_t n = (uint64_t)host->size, unit = self->flat->buffers[0].bytes;
+    sent = t->strategy->tensors->bytes - sent;
+    gathered = (uint64_t)light_trainer_global_step(t) * unit * (n - 1) / n;
+}
+
+static uint64_t bytes_sent(const char *precision)
+{
+    light_module_vtable counting = noisy_vtable;
+    light_trainer *t = quiet_trainer((light_trainer_options){
+        .max_epochs = 1, .strategy = "zero3", .precision = precision, .limit_val_batches = "0"});
+    counting.init = broad_init;
+    counting.on_train_start = begin_counting;
+    counting.on_train_end = end_counting;
+    lab l = lab_new(&counting, t);
+    assert_ok(lab_fit(&l));
+    lab_free(&l);
+    return sent;
+}
+
+/* The model is one unit, and small enough to stay from forward to backward. Gradients are reduced in f32 always. */
+static void zero3_gathers_16_bits_where_these_are_read(void **state)
+{
+    (void)state;
+    as_job();
+    if (host->size == 1) return;
+    uint64_t full = bytes_sent("32-true"), lowered = bytes_sent("bf16-true");
+    assert_true(gathered > 0);
+    assert_int_equal(full - lowered, gathered / 2);
+    /* Biases are gathered in f32. */
+    uint64_t mixed = bytes_sent("bf16-mixed");
+    assert_true(mixed < full && mixed > lowered);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_trains_to_the_bits_of_one_process),
         cmocka_unit_test(all_strategies_sync_batch_norm_alike),
         cmocka_unit_test(hooks_read_whole_values_or_none),
+        cmocka_unit_test(zero3_gathers_16_bits_where_these_are_read),
         cmocka_unit_test(ranks_that_differ_say_so_before_they_train),
     };
     return cmocka_run_group_tests(tests, launched_begin, launched_end);
