@@ -52,7 +52,7 @@ done
 
 # In 16 bits, where zero3 gathers copies; in units so small that values come again for backward.
 for precision in bf16-mixed bf16-true 16-mixed; do
-    small="--trainer.precision $precision --trainer.shard_unit_mb 0.0003 --trainer.max_steps 8"
+    small="--trainer.precision $precision --trainer.shard_unit_mb 0.0003"
     train "$precision" 1 ddp $small
     first=$precision
     for size in $sizes; do
