@@ -158,6 +158,11 @@ light_status light_control_status(light_control *c)
     return status == LIGHT_OK ? LIGHT_OK : light_fail(status, "%s", c->failure);
 }
 
+bool light_control_has_failed(light_control *c)
+{
+    return c && atomic_load_explicit(&c->failed, memory_order_acquire) != LIGHT_OK;
+}
+
 /* ---- failures --------------------------------------------------------------------------- */
 
 void light_control_end_job(light_control *c, light_status status, int code, int telling, const char *text)

@@ -35,6 +35,7 @@ void light_control_enter(light_control *control, const light_collective *call, u
 void light_control_leave(light_control *control, uint64_t sequence);
 /* LIGHT_OK, or the failure that ends the job, with its text. One atomic load; called in waiting loops. */
 light_status light_control_status(light_control *control);
+bool light_control_has_failed(light_control *control); /* the same without a text */
 
 /* ---- failures and stops ---------------------------------------------------- */
 

@@ -216,7 +216,7 @@ light_status light_fsdp_make_groups(light_fsdp *f)
 
 bool light_fsdp_has_failed(const light_fsdp *f)
 {
-    return f->shards->failed || light_control_status(f->job.control) != LIGHT_OK;
+    return f->shards->failed || light_control_has_failed(f->job.control);
 }
 
 /* Own memory again, with all values. */

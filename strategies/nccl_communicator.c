@@ -10,6 +10,9 @@
 #include <string.h>
 
 static const int64_t BLOCK_BYTES = (int64_t)64 << 20;
+/* Under way; with one more the first is waited for. A device keeps 64 events for them, and whether a call is done cannot be
+ * asked any more when its event has been used again. */
+enum { MOST_CALLS = 32 };
 
 typedef struct device_group {
     light_communicator base;
@@ -18,7 +21,8 @@ typedef struct device_group {
     void *group;           /* the library's */
     light_mpi_group *host; /* the same ranks */
     bool owns_host;
-    light_ticket watched; /* the host's, of the last call */
+    light_ticket watched[MOST_CALLS]; /* the host's tickets of the last calls */
+    int64_t calls;
     light_transfer *transfers;
     int transfer_count, transfer_room;
 } device_group;
@@ -99,13 +103,14 @@ static light_status ask_for(device_group *g, const light_collective *call)
 static light_status start(light_communicator *c, const light_collective *call, light_ticket *ticket)
 {
     device_group *g = (device_group *)c;
+    light_ticket *watch = &g->watched[g->calls++ % MOST_CALLS];
     g->host->base.control = c->control;
-    LIGHT_TRY(light_mpi_status());
+    LIGHT_TRY(light_mpi_wait(g->host, *watch));
     LIGHT_TRY(g->library->begin(g->group));
     LIGHT_TRY(ask_for(g, call));
     LIGHT_TRY(g->library->end(g->group, ticket));
     light_mpi_watched watched = {g->group, *ticket, g->library->test, g->library->abort};
-    return light_mpi_watch(g->host, call, &watched, &g->watched);
+    return light_mpi_watch(g->host, call, &watched, watch);
 }
 
 static light_status wait(light_communicator *c, light_ticket ticket)
@@ -131,7 +136,8 @@ static light_status split(light_communicator *c, int color, int key, light_commu
 static void free_group(light_communicator *c)
 {
     device_group *g = (device_group *)c;
-    if (g->watched && light_mpi_wait(g->host, g->watched) != LIGHT_OK) g->library->abort(g->group);
+    for (int i = 0; g->calls && i < MOST_CALLS; i++)
+        if (light_mpi_wait(g->host, g->watched[i]) != LIGHT_OK) g->library->abort(g->group);
     if (g->group) g->library->close(g->group);
     if (g->owns_host) light_communicator_free(&g->host->base);
     light_free(g->transfers);

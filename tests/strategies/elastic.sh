@@ -24,7 +24,7 @@ train() {
 }
 
 must_equal() {
-    if ! "$tool" diff "runs/$first/version_0/checkpoints/last" "$1" >diff.log 2>&1; then
+    if ! "$tool" diff "runs/$reference/version_0/checkpoints/last" "$1" >diff.log 2>&1; then
         echo "FAILED: $2 is not what one process gives:"
         grep -v 'equal$' diff.log | head -n 5
         exit 1
@@ -32,7 +32,7 @@ must_equal() {
     ran=$((ran + 1))
 }
 
-first=first
+reference=first
 train first 1 ddp || { tail -n 5 first.log; exit 1; }
 
 # The comparison can fail.
@@ -64,9 +64,9 @@ done
 
 # In 16 bits, where zero3 gathers copies; in units so small that values come again for backward.
 for precision in bf16-mixed bf16-true 16-mixed; do
-    small="--trainer.precision $precision --trainer.shard_unit_mb 0.0003 --trainer.max_steps 8"
+    small="--trainer.precision $precision --trainer.shard_unit_mb 0.0003"
     train "$precision" 1 ddp $small
-    first=$precision
+    reference=$precision
     for size in $sizes; do
         test "$size" = 1 && continue
         train "$precision-$size" "$size" zero3 $small ||
@@ -74,7 +74,7 @@ for precision in bf16-mixed bf16-true 16-mixed; do
         must_equal "runs/$precision-$size/version_0/checkpoints/last" "$precision on $size"
     done
 done
-first=first
+reference=first
 
 # Groups that share one copy each.
 case $sizes in *4*)
