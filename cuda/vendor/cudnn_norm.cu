@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Batch norm in training by cuDNN: bf16, f16 and f32 with the channels last, weight and bias in f32. (Of rows of pixels its
- * engines first make a copy with the channels last.)
+/* Batch norm in training by cuDNN: bf16, f16 and f32 with the channels last. (Of rows of pixels its engines first make a copy
+ * with the channels last.) Weight and bias are f32 for it: those of 16 bits are converted first.
  *
  * Running statistics are not part of the graph. They may have any floating dtype here, their variance is the unbiased one,
  * and cuDNN's description of its own says neither; norm_channels.cu makes them of the statistics that are saved. Of
@@ -98,34 +98,13 @@ static bool is_image(const light_tensor *t)
 }
 static bool is_channels(const light_tensor *t)
 {
-    return t && t->dtype == LIGHT_F32 && packs_fit(t->data);
+    return t && (t->dtype == LIGHT_F32 ? packs_fit(t->data) : t->dtype != LIGHT_F64);
 }
 
-light_status library_batch_norm(const light_kernel_args *args, bool *done)
-{
-    const light_batch_norm_attrs *attrs = (const light_batch_norm_attrs *)args->attrs;
-    const light_tensor *x = args->in[0], *w = args->in[1], *b = args->in[2], *y = args->out[0],
-                       *mean = args->out[1], *rstd = args->out[2];
-    float eps = (float)attrs->eps;
-    cudnn_plan *plan;
-    void *work;
-    *done = false;
-    if (!is_image(x) || !is_image(y) || !is_channels(w) || !is_channels(b) || !is_channels(mean) ||
-        !is_channels(rstd))
-        return LIGHT_OK;
-    LIGHT_TRY(get_norm_plan(args->device, NORM_FORWARD, x, &plan));
-    if (!plan) return LIGHT_OK;
-    *done = true;
-    LIGHT_TRY(scratch(args->device, (size_t)plan->workspace + 256, &work));
-    const graph_memory memory[] = {{ID_X, x->data},       {ID_Y, y->data}, {ID_MEAN, mean->data},
-                                   {ID_RSTD, rstd->data}, {ID_W, w->data}, {ID_B, b->data},
-                                   {ID_EPS, &eps}};
-    return execute_plan(args->device, plan, memory, 7, work, "a batch norm");
-}
-
-/* What scratch holds: the gradients of weight and bias, then the engine's. */
+/* What scratch holds: room for numbers of all channels, then the engine's. */
 struct norm_work {
-    float *gw, *gb;
+    enum { ROWS = 3 };
+    float *rows[ROWS];
     void *engine;
 };
 
@@ -133,9 +112,18 @@ static light_status get_work(const light_device *device, int64_t c, const cudnn_
 {
     const size_t each = ((size_t)c * sizeof(float) + 255) / 256 * 256;
     void *data;
-    LIGHT_TRY(scratch(device, 2 * each + (size_t)plan->workspace + 256, &data));
-    *work = norm_work{(float *)data, (float *)((char *)data + each), (char *)data + 2 * each};
+    LIGHT_TRY(scratch(device, norm_work::ROWS * each + (size_t)plan->workspace + 256, &data));
+    for (int i = 0; i < norm_work::ROWS; i++) work->rows[i] = (float *)((char *)data + i * each);
+    work->engine = (char *)data + norm_work::ROWS * each;
     return LIGHT_OK;
+}
+
+/* A weight or bias in f32: its own memory, or a copy. */
+static light_status take_over(const light_device *device, const light_tensor *from, float *room, void **data)
+{
+    light_tensor copy = window<1>(LIGHT_F32, room, {from->numel}, {1});
+    *data = from->dtype == LIGHT_F32 ? from->data : (void *)room;
+    return from->dtype == LIGHT_F32 ? LIGHT_OK : call_copy(device, from, &copy, false);
 }
 
 /* The gradient of a weight or bias that was asked for, of its own dtype, written or added. */
@@ -147,10 +135,35 @@ static light_status hand_over(const light_device *device, const float *from, lig
     return call_copy(device, &sums, to, accumulate);
 }
 
+light_status library_batch_norm(const light_kernel_args *args, bool *done)
+{
+    const light_tensor *x = args->in[0], *w = args->in[1], *b = args->in[2], *y = args->out[0],
+                       *mean = args->out[1], *rstd = args->out[2];
+    float eps = (float)((const light_batch_norm_attrs *)args->attrs)->eps;
+    void *weight, *bias;
+    cudnn_plan *plan;
+    norm_work work;
+    *done = false;
+    if (!is_image(x) || !is_image(y) || !is_channels(w) || !is_channels(b) || !is_channels(mean) ||
+        !is_channels(rstd))
+        return LIGHT_OK;
+    LIGHT_TRY(get_norm_plan(args->device, NORM_FORWARD, x, &plan));
+    if (!plan) return LIGHT_OK;
+    *done = true;
+    LIGHT_TRY(get_work(args->device, x->shape[1], plan, &work));
+    LIGHT_TRY(take_over(args->device, w, work.rows[0], &weight));
+    LIGHT_TRY(take_over(args->device, b, work.rows[1], &bias));
+    const graph_memory memory[] = {{ID_X, x->data},       {ID_Y, y->data}, {ID_MEAN, mean->data},
+                                   {ID_RSTD, rstd->data}, {ID_W, weight},  {ID_B, bias},
+                                   {ID_EPS, &eps}};
+    return execute_plan(args->device, plan, memory, 7, work.engine, "a batch norm");
+}
+
 light_status library_batch_norm_backward(const light_kernel_args *args, bool *done)
 {
     const light_tensor *gy = args->in[0], *x = args->in[1], *w = args->in[2], *mean = args->in[3],
                        *rstd = args->in[4], *gx = args->out[0];
+    void *weight;
     cudnn_plan *plan;
     norm_work work;
     *done = false;
@@ -161,12 +174,14 @@ light_status library_batch_norm_backward(const light_kernel_args *args, bool *do
     if (!plan) return LIGHT_OK;
     *done = true;
     LIGHT_TRY(get_work(args->device, x->shape[1], plan, &work));
+    LIGHT_TRY(take_over(args->device, w, work.rows[2], &weight));
+    float *gw = work.rows[0], *gb = work.rows[1];
     const graph_memory memory[] = {{ID_X, x->data},       {ID_GY, gy->data}, {ID_MEAN, mean->data},
-                                   {ID_RSTD, rstd->data}, {ID_W, w->data},   {ID_GW, work.gw},
-                                   {ID_GB, work.gb},      {ID_GX, gx->data}};
+                                   {ID_RSTD, rstd->data}, {ID_W, weight},    {ID_GW, gw},
+                                   {ID_GB, gb},           {ID_GX, gx->data}};
     LIGHT_TRY(execute_plan(args->device, plan, memory, 8, work.engine, "a batch norm's gradient"));
-    LIGHT_TRY(hand_over(args->device, work.gw, args->out[1], args->accumulate >> 1 & 1));
-    return hand_over(args->device, work.gb, args->out[2], args->accumulate >> 2 & 1);
+    LIGHT_TRY(hand_over(args->device, gw, args->out[1], args->accumulate >> 1 & 1));
+    return hand_over(args->device, gb, args->out[2], args->accumulate >> 2 & 1);
 }
 
 } // namespace light

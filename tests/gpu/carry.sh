@@ -15,8 +15,9 @@ needed()
     cudnn=$(ldconfig -p 2>/dev/null | sed -n 's/.*libcudnn\.so\.9 .*=> //p' | head -n 1)
     nccl=$(ldconfig -p 2>/dev/null | sed -n 's/.*libnccl\.so\.2 .*=> //p' | head -n 1)
     test -z "$nccl" || echo "x => $nccl"
-    # The parts that cuDNN opens by name lie beside it.
+    # The parts that cuDNN opens by name lie beside it; batch norm and attention it compiles, with NVRTC.
     test -z "$cudnn" || ls "$(dirname "$cudnn")"/libcudnn*.so.9 | sed 's/^/x => /'
+    test -z "$cudnn" || ldconfig -p 2>/dev/null | grep 'libnvrtc\(-builtins\)\?\.so\.[0-9]'
 }
 
 rm -rf -- "$libs"

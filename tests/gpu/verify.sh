@@ -144,6 +144,9 @@ elif [ -n "$smoke" ]; then
         --dtypes f32 --steps 3
 else
     step parity $limit_parity "$python" "$here/parity.py" --build "$build" --json "$out/parity.json"
+    step parity_cudnn $limit_parity_own env LIGHT_CUDNN=conv,norm,attention,attention_backward LIGHT_LOG=debug \
+        "$python" "$here/parity.py" --build "$build" --json "$out/parity_cudnn.json" \
+        --ops conv2d,batch_norm,scaled_dot_product_attention --steps 0
     step parity_own $limit_parity_own env LIGHT_CUDNN=0 "$python" "$here/parity.py" --build "$build" \
         --json "$out/parity_own.json" --ops conv2d,batch_norm,scaled_dot_product_attention --steps 0
 fi
