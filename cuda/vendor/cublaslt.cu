@@ -191,7 +191,7 @@ static cublasStatus_t describe_choice(cublasLtMatmulPreference_t choice, const g
     return status;
 }
 
-/* The library's best guess. That it has none is no failure. */
+/* The library's best guess. That it has none is no failure, nor is any refusal to make sums, which there is another way for. */
 static cublasStatus_t choose(const gemm_plans *plans, gemm_plan *p)
 {
     cublasLtMatmulPreferenceOpaque_t choice;
@@ -201,7 +201,8 @@ static cublasStatus_t choose(const gemm_plans *plans, gemm_plan *p)
     if (status != CUBLAS_STATUS_SUCCESS) return status;
     status = cublasLtMatmulAlgoGetHeuristic(plans->handle, &p->product, &p->b, &p->a, &p->y, &p->y, &choice,
                                             1, &best, &count);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED) return CUBLAS_STATUS_SUCCESS;
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status != CUBLAS_STATUS_SUCCESS && p->key.align_sums))
+        return CUBLAS_STATUS_SUCCESS;
     p->found = status == CUBLAS_STATUS_SUCCESS && count > 0 && best.state == CUBLAS_STATUS_SUCCESS;
     p->algorithm = best.algo;
     return status;
