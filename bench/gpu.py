@@ -24,6 +24,7 @@ KERNELS = [f"{name}_{dtype}" for name in
            ("copy", "add", "gelu", "gelu_grad", "layer_norm", "layer_norm_grad", "rms_norm", "softmax", "dropout",
             "rope", "sum_rows", "sum_columns", "cross_entropy_grad", "embedding", "embedding_grad")
            for dtype in ("f32", "bf16")] + ["adamw_f32", "clip_grad_norm_f32"]
+NORMS = [f"batch_norm{kind}_{dtype}" for kind in ("", "_grad") for dtype in ("f32", "bf16")]
 PRODUCTS = [f"product_{name}_bf16" for name in ("8192", "qkv", "proj", "fc", "fcproj", "head")]
 ATTENTION = [f"attention_d{d}{kind}_bf16" for d in (64, 128) for kind in ("", "_causal", "_grad", "_causal_grad")]
 EAGER, ALL = ("light", "eager"), ("light", "eager", "compile")
@@ -31,6 +32,7 @@ OWN = ("own",)      # where cuDNN has a part
 # The cases, the most wanted first, with the sides that --quick runs. gives: figures of one process.
 CASES = [
     (Case("kernels", "gpu_ops", "kernels", gives=KERNELS), EAGER),
+    (Case("norms", "gpu_ops", "norms", gives=NORMS), EAGER + OWN),
     (Case("products", "gpu_ops", "products", gives=PRODUCTS), EAGER),
     (Case("attention", "gpu_ops", "attention", gives=ATTENTION), EAGER + OWN),
     (Case("gpt2_124m_b32", "gpu_train", "gpt2"), ALL),
@@ -41,7 +43,7 @@ CASES = [
     (Case("gpt2_124m_b16", "gpu_train", "gpt2"), ()),
     (Case("gpt2_124m_b64", "gpu_train", "gpt2"), ()),
 ]
-SMOKE = ("kernels", "products", "attention", "mlp64_gpu", "mlp64_gpu_graphs")   # the rest is too large to be simulated
+SMOKE = ("kernels", "norms", "products", "attention", "mlp64_gpu", "mlp64_gpu_graphs")   # the rest is too large to be simulated
 
 
 class Memory:
