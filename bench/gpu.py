@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the benchmarks on a GPU, liblight's and PyTorch's (eager, compiled) and Lightning's, and prints a table.
+"""Runs the benchmarks on a GPU, liblight's and PyTorch's (eager, compiled) and Lightning's, and prints a table. The side
+"own" is liblight without cuDNN, by kernels of its own.
 
 Memory-bound kernels are shown in TB/s and as a share of the copy bandwidth that was measured (the faster of the two
 sides' copies), products and attention in TFLOP/s and as a share of the fastest product measured, GPT in tokens/s and
@@ -18,28 +19,31 @@ import time
 import run
 from run import Case
 
-SIDES = ("light", "eager", "compile", "lightning")
+SIDES = ("light", "eager", "compile", "lightning", "own")
 KERNELS = [f"{name}_{dtype}" for name in
            ("copy", "add", "gelu", "gelu_grad", "layer_norm", "layer_norm_grad", "rms_norm", "softmax", "dropout",
             "rope", "sum_rows", "sum_columns", "cross_entropy_grad", "embedding", "embedding_grad")
            for dtype in ("f32", "bf16")] + ["adamw_f32", "clip_grad_norm_f32"]
+NORMS = [f"batch_norm{kind}_{dtype}" for kind in ("", "_grad") for dtype in ("f32", "bf16")]
 PRODUCTS = [f"product_{name}_bf16" for name in ("8192", "qkv", "proj", "fc", "fcproj", "head")]
 ATTENTION = [f"attention_d{d}{kind}_bf16" for d in (64, 128) for kind in ("", "_causal", "_grad", "_causal_grad")]
 EAGER, ALL = ("light", "eager"), ("light", "eager", "compile")
+OWN = ("own",)      # where cuDNN has a part
 # The cases, the most wanted first, with the sides that --quick runs. gives: figures of one process.
 CASES = [
     (Case("kernels", "gpu_ops", "kernels", gives=KERNELS), EAGER),
+    (Case("norms", "gpu_ops", "norms", gives=NORMS), EAGER + OWN),
     (Case("products", "gpu_ops", "products", gives=PRODUCTS), EAGER),
-    (Case("attention", "gpu_ops", "attention", gives=ATTENTION), EAGER),
+    (Case("attention", "gpu_ops", "attention", gives=ATTENTION), EAGER + OWN),
     (Case("gpt2_124m_b32", "gpu_train", "gpt2"), ALL),
-    (Case("resnet50_b128", "gpu_train", "resnet"), ALL),
+    (Case("resnet50_b128", "gpu_train", "resnet"), ALL + OWN),
     (Case("gpt2_350m_b16", "gpu_train", "gpt2"), EAGER),
     (Case("mlp64_gpu", "gpu_train", "mlp"), SIDES),
     (Case("mlp64_gpu_graphs", "gpu_train", "mlp"), ALL),
     (Case("gpt2_124m_b16", "gpu_train", "gpt2"), ()),
     (Case("gpt2_124m_b64", "gpu_train", "gpt2"), ()),
 ]
-SMOKE = ("kernels", "products", "attention", "mlp64_gpu", "mlp64_gpu_graphs")   # the rest is too large to be simulated
+SMOKE = ("kernels", "norms", "products", "attention", "mlp64_gpu", "mlp64_gpu_graphs")   # the rest is too large to be simulated
 
 
 class Memory:
@@ -79,7 +83,7 @@ def commands(options):
     torch = run.torch_commands(options.python if run.has_torch(options.python) else None)
 
     def command(case, side):
-        found = light(case, "default") if side == "light" else torch(case, side)
+        found = light(case, "default") if side in ("light", "own") else torch(case, side)
         return found if isinstance(found, str) or not options.smoke else [*found, "--smoke"]
     return command
 
@@ -91,8 +95,10 @@ def measure_one(case, side, command, options, timeout, found, missing):
         return
     env = dict(run.environment(options.threads, False), **{k: v for k, v in os.environ.items() if k in (
         "LIGHT_CUDA", "LIGHT_PLUGIN_PATH")})
-    if side == "light":
+    if side in ("light", "own"):
         env["LD_LIBRARY_PATH"] = run.library_path(options.build)
+    if side == "own":
+        env["LIGHT_CUDNN"] = "0"
     print(f"{case.name}: {side}", file=sys.stderr, flush=True)
     with Memory() as memory:
         lines, why = run.run(line, env, timeout)
@@ -108,7 +114,8 @@ def measure(options):
     found, missing, command, begin = {}, {side: {} for side in SIDES}, commands(options), time.monotonic()
     for side in SIDES:
         for case, quick in CASES:
-            wanted = quick if options.quick or options.smoke else SIDES if case.group == "mlp" else ALL
+            every = SIDES[:4] if case.group == "mlp" else ALL
+            wanted = quick if options.quick or options.smoke else every + (OWN if "own" in quick else ())
             if side not in wanted or side not in options.sides or (options.smoke and case.name not in SMOKE):
                 continue
             if options.case and not {case.name, case.group} & set(options.case.split(",")):

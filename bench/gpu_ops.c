@@ -3,6 +3,7 @@
  *
  * kernels    bound by memory: on tensors of 256 MiB in f32 and bf16; `bytes` are those that have to be moved when every
  *            tensor is read or written once
+ * norms      the same for batch norm, which cuDNN may do
  * products   bf16: 8192^3, and those of GPT-2 124M with 32 rows of 1024 tokens
  * attention  bf16, 8 x 16 heads x 4096 tokens; backward counts 2.5 times forward, causal half */
 #include "common/gpu.h"
@@ -59,6 +60,11 @@ static light_tensor *gelu(light_step *s, light_tensor **in)
 static light_tensor *layer_norm(light_step *s, light_tensor **in)
 {
     return light_layer_norm_op(s, in[0], 1, in[1], in[2], 1e-5);
+}
+
+static light_tensor *batch_norm(light_step *s, light_tensor **in)
+{
+    return light_batch_norm_op(s, in[0], in[1], in[2], NULL, NULL, true, 0.1, 1e-5);
 }
 
 static light_tensor *rms_norm(light_step *s, light_tensor **in)
@@ -307,6 +313,8 @@ static const op_case cases[] = {
     KERNEL_GRAD(cross_entropy, logits, 3),
     KERNEL(embedding, table, 2),
     KERNEL_GRAD(embedding, table, 3),
+    {"batch_norm", "norms", norm, batch_norm, forward_step, 2, 0, 0, 0},
+    {"batch_norm_grad", "norms", norm, batch_norm, backward_step, 5, 0, 0, 0},
     {"adamw", "kernels", parameters, NULL, adamw_step, 7, 0, 0, 0},
     {"clip_grad_norm", "kernels", parameters, NULL, clip_step, 3, 0, 0, 0},
     PRODUCT("8192", 8192, 8192, 8192),
@@ -352,10 +360,10 @@ static bool run_case(const bench_gpu *gpu, const bench_run *run, const op_case *
 
 static bool run_group(const bench_gpu *gpu, const bench_run *run)
 {
-    bool kernels = !strcmp(run->name, "kernels"), fine = true;
+    bool both = !strcmp(run->name, "kernels") || !strcmp(run->name, "norms"), fine = true;
     for (int i = 0; i < CASES; i++) {
         if (strcmp(run->name, cases[i].group)) continue;
-        if (kernels) fine &= run_case(gpu, run, &cases[i], LIGHT_F32);
+        if (both) fine &= run_case(gpu, run, &cases[i], LIGHT_F32);
         if (cases[i].prepare != parameters) fine &= run_case(gpu, run, &cases[i], LIGHT_BF16);
     }
     return fine;
@@ -363,7 +371,7 @@ static bool run_group(const bench_gpu *gpu, const bench_run *run)
 
 int main(int argc, char **argv)
 {
-    const char *const groups[] = {"kernels", "products", "attention", NULL};
+    const char *const groups[] = {"kernels", "norms", "products", "attention", NULL};
     bench_gpu gpu;
     light_status status = bench_gpu_open(&gpu, &argc, argv);
     if (status != LIGHT_OK) return bench_exit(status);

@@ -12,6 +12,7 @@
 
 #include "cuda/block.cuh"
 #include "cuda/math.cuh"
+#include "cuda/vendor/cudnn.h"
 
 #include <type_traits>
 
@@ -632,9 +633,12 @@ static attention attention_of(const light_kernel_args *args, const light_tensor 
 static light_status sdpa(const light_kernel_args *args)
 {
     int dtype = args->in[0]->dtype;
+    bool done = false;
     attention a = attention_of(args, args->in);
     a.y = rows_of(args->out[0]);
     a.lse = args->out[1]->data;
+    LIGHT_TRY(library_attention(args->device, a, dtype, &done));
+    if (done) return LIGHT_OK;
     if (mma_takes(args->device, a, dtype)) return mma_forward(args->device, a, dtype);
     return by_float(dtype, [&](auto type) { return forward<decltype(type)>(args->device, a); });
 }
@@ -642,6 +646,7 @@ static light_status sdpa(const light_kernel_args *args)
 static light_status sdpa_backward(const light_kernel_args *args)
 {
     int dtype = args->in[0]->dtype;
+    bool done = false;
     attention a = attention_of(args, args->in + 1);
     a.gy = rows_of(args->in[0]);
     a.y = rows_of(args->in[5]);
@@ -654,6 +659,8 @@ static light_status sdpa_backward(const light_kernel_args *args)
         a.gmask_dtype = args->out[3]->dtype;
         memcpy(a.gmask_shape, args->out[3]->shape, sizeof a.gmask_shape);
     }
+    LIGHT_TRY(library_attention_backward(args->device, a, dtype, &done));
+    if (done) return LIGHT_OK;
     if (mma_takes(args->device, a, dtype)) return mma_backward(args->device, a, dtype);
     return by_float(dtype, [&](auto type) { return backward<decltype(type)>(args->device, a); });
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Kernels that use other kernels of this backend: windows on device memory, and calls of COPY and FILL with them. */
+/* Kernels that use other kernels of this backend: windows on device memory, and calls of COPY, FILL and REDUCE with
+ * them. */
 #ifndef LIGHT_CUDA_CALL_H
 #define LIGHT_CUDA_CALL_H
 
@@ -46,6 +47,20 @@ inline light_status call_fill(const light_device *device, light_tensor *to, doub
     args.out[0] = to;
     args.attrs = &attrs;
     return device->backend->kernels[LIGHT_KERNEL_FILL](&args);
+}
+
+/* Over the dims of `from` that `dims` has a bit for; in `to` they have 1. */
+inline light_status call_sum(const light_device *device, const light_tensor *from, light_tensor *to,
+                             uint32_t dims, bool accumulate)
+{
+    light_reduce_attrs attrs = {LIGHT_REDUCE_SUM, dims, 0};
+    light_kernel_args args = {};
+    args.device = const_cast<light_device *>(device);
+    args.in[0] = from;
+    args.out[0] = to;
+    args.attrs = &attrs;
+    args.accumulate = accumulate;
+    return device->backend->kernels[LIGHT_KERNEL_REDUCE](&args);
 }
 
 } // namespace light

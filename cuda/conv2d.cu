@@ -3,7 +3,7 @@
  * backend's own code: products of matrices (conv_columns.cu), or plain sums where groups are small (conv_direct.cu). */
 #include "cuda/call.h"
 #include "cuda/conv.cuh"
-#include "cuda/vendor/conv.h"
+#include "cuda/vendor/cudnn.h"
 
 namespace light
 {

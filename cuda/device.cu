@@ -3,7 +3,7 @@
 #include "cuda/device.h"
 
 #include "cuda/memory.h"
-#include "cuda/vendor/conv.h"
+#include "cuda/vendor/cudnn.h"
 #include "cuda/vendor/gemm.h"
 
 #include <stdio.h>
@@ -182,7 +182,7 @@ void close_device(light_device *device)
     if (!s) return;
     cudaSetDevice(s->index);
     graph_close(device);
-    close_conv(device);
+    close_cudnn(device);
     close_gemm(device);
     memory_close(device);
     const cudaStream_t streams[] = {s->compute, s->communication, s->upload, s->download};

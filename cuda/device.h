@@ -39,7 +39,7 @@ struct range;      /* addresses.cu */
 struct transfers;  /* transfer.cu */
 struct graphs;     /* graph.cu */
 struct gemm_plans; /* vendor/ */
-struct conv_plans;
+struct cudnn_library;
 
 struct device_state {
     int index;
@@ -59,7 +59,7 @@ struct device_state {
     struct transfers *transfers;
     struct graphs *graphs;
     gemm_plans *gemms;
-    conv_plans *convs;
+    cudnn_library *cudnn;
 };
 
 inline device_state *state_of(const light_device *device)

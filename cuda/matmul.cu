@@ -187,20 +187,54 @@ static gemm_args describe(const light_kernel_args *args, const operands *o)
     return g;
 }
 
+/* The product together with the sums of a's rows, for which a is not read again. */
+static light_status product_with_sums(const light_kernel_args *args, gemm_args g, bool *done)
+{
+    const light_tensor *sums = args->out[1];
+    const bool add = args->accumulate >> 1 & 1, apart = add || sums->dtype != g.out_dtype;
+    *done = false;
+    if (g.m == 0 || g.n == 0 || g.k == 0 || g.alpha == 0) return LIGHT_OK;
+    if (light_dtype_size(g.out_dtype) < light_dtype_size((light_dtype)sums->dtype)) return LIGHT_OK;
+    g.sums = sums->data;
+    if (apart) LIGHT_TRY(scratch(args->device, (size_t)g.m * light_dtype_size(g.out_dtype), &g.sums));
+    LIGHT_TRY(library_gemm(args->device, g, done));
+    if (!*done || !apart) return LIGHT_OK;
+    const light_tensor from = window<1>(g.out_dtype, g.sums, {g.m}, {1});
+    light_tensor to = window<1>((light_dtype)sums->dtype, sums->data, {g.m}, {1});
+    return call_copy(args->device, &from, &to, add);
+}
+
+/* The sums alone, as those of the columns of a^T. */
+static light_status sum_rows(const light_kernel_args *args)
+{
+    const light_tensor *a = args->in[0], *sums = args->out[1];
+    const int64_t m = a->shape[0], k = a->shape[1];
+    const light_tensor from =
+        window<2>((light_dtype)a->dtype, a->data, {k, m}, {a->strides[1], a->strides[0]});
+    light_tensor to = window<2>((light_dtype)sums->dtype, sums->data, {1, m}, {m, 1});
+    return call_sum(args->device, &from, &to, 1, args->accumulate >> 1 & 1);
+}
+
 static light_status matmul(const light_kernel_args *args)
 {
     operands o;
+    bool done = false;
     LIGHT_TRY(make_copies(args, &o));
     gemm_args g = describe(args, &o);
     batch b = read_batch(o.t);
-    if (read_matrix(o.t[2]).transposed) {
+    const bool transposed = read_matrix(o.t[2]).transposed,
+               copied = o.copied[0] || o.copied[1] || o.copied[2];
+    if (args->out[1] && !transposed && !copied) LIGHT_TRY(product_with_sums(args, g, &done));
+    if (done) return LIGHT_OK;
+    if (transposed) {
         if (g.bias) LIGHT_TRY(start_with_bias(args->device, args->in[2], *o.t[2], &g));
         transpose_product(&g, &b);
     }
     take_batch(&g, &b);
     join_rows(&g);
     LIGHT_TRY(run_batches(args->device, g, &b));
-    return o.copied[2] ? call_copy(args->device, &o.copies[2], args->out[0], args->accumulate & 1) : LIGHT_OK;
+    if (o.copied[2]) LIGHT_TRY(call_copy(args->device, &o.copies[2], args->out[0], args->accumulate & 1));
+    return args->out[1] ? sum_rows(args) : LIGHT_OK;
 }
 
 extern const kernel_entry matmul_kernels[] = {

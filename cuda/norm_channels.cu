@@ -9,6 +9,7 @@
  * cancellation. */
 #include "cuda/block.cuh"
 #include "cuda/floats.cuh"
+#include "cuda/vendor/cudnn.h"
 #include "cuda/walk.cuh"
 
 namespace light
@@ -200,6 +201,15 @@ __device__ inline int64_t unit_of(const channel_norm &job, int64_t statistic, in
     return (body * job.pieces + item / job.width) * job.channels + group * job.width + item % job.width;
 }
 
+/* Running statistics take in those of a batch of `count` elements. */
+__device__ inline void mix_running(const floats &running_mean, const floats &running_var, int64_t c,
+                                   double momentum, double mean, double squares, double count)
+{
+    double old_mean = float_at(running_mean, c, 0.0), old_var = float_at(running_var, c, 0.0);
+    put_float(running_mean, c, (1 - momentum) * old_mean + momentum * mean, false);
+    put_float(running_var, c, (1 - momentum) * old_var + momentum * (squares / (count - 1)), false);
+}
+
 /* A warp a statistic. Batch norm in training mixes the running ones. */
 template <class R>
 __global__ void finish_moments_kernel(channel_norm job, floats running_mean, floats running_var,
@@ -220,10 +230,18 @@ __global__ void finish_moments_kernel(channel_norm job, floats running_mean, flo
     if (threadIdx.x % 32) return;
     ((R *)job.mean)[i] = (R)all.mean;
     ((R *)job.rstd)[i] = (R)(1 / sqrt(all.squares / all.n + job.eps));
-    if (!running_mean.data) return;
-    double mean = float_at(running_mean, i, 0.0), var = float_at(running_var, i, 0.0);
-    put_float(running_mean, i, (1 - momentum) * mean + momentum * all.mean, false);
-    put_float(running_var, i, (1 - momentum) * var + momentum * (all.squares / (all.n - 1)), false);
+    if (running_mean.data) mix_running(running_mean, running_var, i, momentum, all.mean, all.squares, all.n);
+}
+
+/* The same where cuDNN made the statistics, of which mean and rstd are left: what the variance loses by that is a rounding
+ * of the sum of it and eps. */
+__global__ void take_statistics_kernel(const float *mean, const float *rstd, int64_t channels, double count,
+                                       floats running_mean, floats running_var, double momentum, double eps)
+{
+    for (int64_t c = first_element(); c < channels; c += grid_stride()) {
+        double root = rstd[c], var = 1 / (root * root) - eps;
+        mix_running(running_mean, running_var, c, momentum, mean[c], var < 0 ? 0 : var * count, count);
+    }
 }
 
 /* Batch norm when it does not train. */
@@ -508,9 +526,24 @@ template <class T> static light_status run_backward(const light_kernel_args *arg
     return launch_units(device, lanes > 1 ? write_kernel<T, N, true> : write_kernel<T, 1, true>, job);
 }
 
+/* What cuDNN's batch norm leaves to do. */
+static light_status take_statistics(const light_kernel_args *args, const light_batch_norm_attrs *attrs)
+{
+    const light_tensor *x = args->in[0];
+    const int64_t channels = x->shape[1];
+    if (!args->in[3]) return LIGHT_OK;
+    return launch(args->device, take_statistics_kernel, blocks_for(args->device, channels, THREADS), THREADS,
+                  0, (const float *)args->out[1]->data, (const float *)args->out[2]->data, channels,
+                  (double)(x->numel / channels), floats_of(args->in[3]), floats_of(args->in[4]),
+                  attrs->momentum, (double)(float)attrs->eps); /* as cuDNN had it */
+}
+
 static light_status batch_norm(const light_kernel_args *args)
 {
     const light_batch_norm_attrs *attrs = (const light_batch_norm_attrs *)args->attrs;
+    bool done = false;
+    if (attrs->training) LIGHT_TRY(library_batch_norm(args, &done));
+    if (done) return take_statistics(args, attrs);
     return by_float(args->in[0]->dtype,
                     [&](auto type) { return run_forward<decltype(type)>(args, 0, attrs->eps, attrs); });
 }
@@ -526,6 +559,9 @@ static light_status group_norm(const light_kernel_args *args)
 static light_status batch_norm_backward(const light_kernel_args *args)
 {
     const light_batch_norm_attrs *attrs = (const light_batch_norm_attrs *)args->attrs;
+    bool done = false;
+    if (attrs->training) LIGHT_TRY(library_batch_norm_backward(args, &done));
+    if (done) return LIGHT_OK;
     return by_float(args->in[1]->dtype,
                     [&](auto type) { return run_backward<decltype(type)>(args, 0, !attrs->training); });
 }

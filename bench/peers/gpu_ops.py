@@ -2,6 +2,7 @@
 """Operations on a GPU, one at a time; a name ending in _grad is forward and backward.
 
 kernels    bound by memory: on tensors of 256 MiB in f32 and bf16
+norms      the same for batch norm
 products   bf16: 8192^3, and those of GPT-2 124M with 32 rows of 1024 tokens
 attention  bf16, 8 x 16 heads x 4096 tokens
 """
@@ -24,7 +25,7 @@ def rope(x, angles):
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
 
 
-def kernels(dtype, device, smoke):
+def kernels(group, dtype, device, smoke):
     """name -> (function, inputs); made one at a time, for the memory's sake."""
     rows = 8 if smoke else 2**28 // (WIDTH * dtype.itemsize)
     tokens, samples = (50, 4) if smoke else (TOKENS, 8192)
@@ -57,9 +58,14 @@ def kernels(dtype, device, smoke):
     def layer_norm(x, w, b):
         return F.layer_norm(x, (WIDTH,), w, b)
 
+    def batch_norm(x, w, b):
+        return F.batch_norm(x, None, None, w, b, True)
+
     def embedding(w, i):
         return F.embedding(i, w)
 
+    if group == "norms":
+        return {"batch_norm": (batch_norm, norm), "batch_norm_grad": (batch_norm, norm)}
     return {
         "copy": (torch.clone, lambda: (x(),)),
         "add": (torch.add, lambda: (x(), x())),
@@ -115,11 +121,11 @@ def measure(name, function, inputs, args, backward=False):
 
 def cases(group, device, smoke):
     """name, function, inputs, backward"""
-    if group == "kernels":
+    if group in ("kernels", "norms"):
         for dtype, suffix in ((torch.float32, "f32"), (torch.bfloat16, "bf16")):
-            for name, (function, inputs) in kernels(dtype, device, smoke).items():
+            for name, (function, inputs) in kernels(group, dtype, device, smoke).items():
                 yield f"{name}_{suffix}", function, inputs, name.endswith("_grad")
-        for name in ("adamw", "clip_grad_norm"):
+        for name in ("adamw", "clip_grad_norm") if group == "kernels" else ():
             yield f"{name}_f32", flat_step(name, device, smoke), None, False
         return
 
@@ -142,7 +148,7 @@ def cases(group, device, smoke):
 
 def main():
     smoke = sys.argv[-1] == "--smoke"
-    args = common.arguments(__doc__, ["kernels", "products", "attention"], ("eager", "compile"),
+    args = common.arguments(__doc__, ["kernels", "norms", "products", "attention"], ("eager", "compile"),
                             sys.argv[1:-1] if smoke else None)
     args.smoke = smoke
     failed = False

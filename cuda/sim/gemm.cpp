@@ -54,6 +54,11 @@ template <class T, class Y> static void product(const gemm_args &g)
                 *to_y = to<Y>(sum);
             }
     }
+    for (int64_t i = 0; g.sums && i < g.m; i++) {
+        double sum = 0;
+        for (int64_t p = 0; p < g.k; p++) sum += a[(size_t)(i * g.k + p)];
+        ((Y *)g.sums)[i] = to<Y>(sum);
+    }
 }
 
 /* Nothing but the work memory, so that it is asked for when a library would. */
@@ -70,11 +75,11 @@ light_status prepare_gemm(const light_device *device)
     return cuda_status(device, cudaMalloc(&s->gemms->workspace, 256), "work memory for products");
 }
 
-/* A bias of f64 is not added here, so that this case is played too. */
+/* A bias of f64 is not added here, and sums are not made, so that this case is played too. */
 light_status library_gemm(const light_device *device, const gemm_args &g, bool *done)
 {
     LIGHT_TRY(prepare_gemm(device));
-    *done = !(g.bias && g.dtype == LIGHT_F64);
+    *done = !((g.bias || g.sums) && g.dtype == LIGHT_F64);
     if (!*done) return LIGHT_OK;
     return by_float(g.dtype, [&](auto type) {
         using T = decltype(type);

@@ -16,8 +16,9 @@ enum { WORKSPACE = 32 << 20 }; /* what NVIDIA advises for sm_90 */
 struct gemm_key {
     int64_t m, n, k, lda, ldb, ldy, stride_a, stride_b, stride_y, batch;
     int32_t dtype, out_dtype;
-    uint8_t trans_a, trans_b, align_a, align_b, align_y, align_bias; /* 0: no bias */
-    uint8_t unused[2];
+    uint8_t trans_a, trans_b, align_a, align_b, align_y;
+    uint8_t align_bias, align_sums; /* 0: none */
+    uint8_t unused;
 };
 static_assert(sizeof(gemm_key) == 10 * 8 + 2 * 4 + 8, "gemm_key has gaps");
 
@@ -65,6 +66,7 @@ static gemm_key key_of(const gemm_args &g)
     key.trans_a = g.trans_a, key.trans_b = g.trans_b;
     key.align_a = alignment(g.a), key.align_b = alignment(g.b), key.align_y = alignment(g.y);
     key.align_bias = g.bias ? alignment(g.bias) : 0;
+    key.align_sums = g.sums ? alignment(g.sums) : 0;
     return key;
 }
 
@@ -131,15 +133,17 @@ static cublasStatus_t describe_matrices(gemm_plan *p, const gemm_args &g)
     return describe(&p->y, g.out_dtype, g.m, g.n, g.ldy, g.batch, g.stride_y);
 }
 
-static cublasStatus_t set_bias(gemm_plan *p, const void *bias)
+/* The bias that is read, or the sums of our a, which are called the gradient of one and are written. */
+static cublasStatus_t set_bias(gemm_plan *p, const gemm_args &g)
 {
+    const void *bias = g.sums ? g.sums : g.bias;
     return cublasLtMatmulDescSetAttribute(&p->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
 }
 
 static cublasStatus_t describe_product(gemm_plan *p, const gemm_args &g, bool tf32)
 {
     const cublasOperation_t of[2] = {CUBLAS_OP_N, CUBLAS_OP_T};
-    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    const cublasLtEpilogue_t epilogue = g.sums ? CUBLASLT_EPILOGUE_BGRADB : CUBLASLT_EPILOGUE_BIAS;
     const cudaDataType bias = data_type(g.out_dtype);
     cublasComputeType_t compute = g.dtype == LIGHT_F64           ? CUBLAS_COMPUTE_64F
                                   : g.dtype == LIGHT_F32 && tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
@@ -152,13 +156,13 @@ static cublasStatus_t describe_product(gemm_plan *p, const gemm_args &g, bool tf
     if (status == CUBLAS_STATUS_SUCCESS)
         status = cublasLtMatmulDescSetAttribute(&p->product, CUBLASLT_MATMUL_DESC_TRANSB, &of[g.trans_a],
                                                 sizeof of[0]);
-    if (status != CUBLAS_STATUS_SUCCESS || !g.bias) return status;
+    if (status != CUBLAS_STATUS_SUCCESS || (!g.bias && !g.sums)) return status;
     status = cublasLtMatmulDescSetAttribute(&p->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
                                             sizeof epilogue);
     if (status == CUBLAS_STATUS_SUCCESS)
         status = cublasLtMatmulDescSetAttribute(&p->product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias,
                                                 sizeof bias);
-    return status == CUBLAS_STATUS_SUCCESS ? set_bias(p, g.bias) : status;
+    return status == CUBLAS_STATUS_SUCCESS ? set_bias(p, g) : status;
 }
 
 /* How algorithms are looked for. Parts of k are summed in the type of the sums and in order, or not cut at all: the same
@@ -187,7 +191,7 @@ static cublasStatus_t describe_choice(cublasLtMatmulPreference_t choice, const g
     return status;
 }
 
-/* The library's best guess. That it has none is no failure. */
+/* The library's best guess. That it has none is no failure, nor is any refusal to make sums, which there is another way for. */
 static cublasStatus_t choose(const gemm_plans *plans, gemm_plan *p)
 {
     cublasLtMatmulPreferenceOpaque_t choice;
@@ -197,7 +201,8 @@ static cublasStatus_t choose(const gemm_plans *plans, gemm_plan *p)
     if (status != CUBLAS_STATUS_SUCCESS) return status;
     status = cublasLtMatmulAlgoGetHeuristic(plans->handle, &p->product, &p->b, &p->a, &p->y, &p->y, &choice,
                                             1, &best, &count);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED) return CUBLAS_STATUS_SUCCESS;
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status != CUBLAS_STATUS_SUCCESS && p->key.align_sums))
+        return CUBLAS_STATUS_SUCCESS;
     p->found = status == CUBLAS_STATUS_SUCCESS && count > 0 && best.state == CUBLAS_STATUS_SUCCESS;
     p->algorithm = best.algo;
     return status;
@@ -231,7 +236,7 @@ light_status library_gemm(const light_device *device, const gemm_args &g, bool *
     if (!p->used) LIGHT_TRY(make_plan(device, g, key, p));
     *done = p->found;
     if (!p->found) return LIGHT_OK;
-    if (g.bias) LIGHT_TRY(check(device, g, set_bias(p, g.bias), "giving the bias to"));
+    if (g.bias || g.sums) LIGHT_TRY(check(device, g, set_bias(p, g), "giving the bias to"));
     LIGHT_TRY(
         check(device, g,
               cublasLtMatmul(plans->handle, &p->product, is_f64 ? (const void *)&wide[0] : &narrow[0], g.b,

@@ -27,6 +27,8 @@ struct gemm_args {
     int64_t batch;
     const void *bias; /* n elements, added to every row, or NULL */
     light_dtype bias_dtype;
+    void *
+        sums; /* NULL, or for the library only: gets the sums of op(a)'s rows, in y's dtype; one batch and no bias then */
     double alpha;
     bool accumulate;
 };
@@ -37,7 +39,7 @@ light_status gemm(const light_device *device, gemm_args args);
 /* Gets the memory that products need, which cannot be had while a graph is recorded. The first product does it too. */
 light_status prepare_gemm(const light_device *device);
 /* The library's part: no size is 0, and a bias has y's dtype. `done` is false where the library has no way to compute
- * this, with a bias perhaps only for that. */
+ * this, with a bias or sums perhaps only for that. */
 light_status library_gemm(const light_device *device, const gemm_args &args, bool *done);
 void close_gemm(light_device *device);
 

@@ -96,6 +96,26 @@ static void transpose_product(light_gemm_args *g, batch *b)
     }
 }
 
+/* The sums of a's rows, if they are asked for: those of the columns of a^T. */
+static light_status sum_rows(const light_kernel_args *args)
+{
+    const light_reduce_attrs attrs = {.code = LIGHT_REDUCE_SUM, .dims = 1};
+    if (!args->out[1]) return LIGHT_OK;
+    light_tensor a = *args->in[0], sums = *args->out[1];
+    for (int d = 0; d < 2; d++) {
+        a.shape[d] = args->in[0]->shape[1 - d];
+        a.strides[d] = args->in[0]->strides[1 - d];
+    }
+    light_tensor_refresh(&a);
+    light_tensor_set_shape(&sums, LIGHT_SHAPE(1, a.shape[1]));
+    light_kernel_args call = {.device = args->device,
+                              .in = {&a},
+                              .out = {&sums},
+                              .attrs = &attrs,
+                              .accumulate = args->accumulate >> 1 & 1};
+    return light_cpu_backend.kernels[LIGHT_KERNEL_REDUCE](&call);
+}
+
 static light_status matmul(const light_kernel_args *args)
 {
     const light_tensor *t[3] = {args->in[0], args->in[1], args->out[0]}, *bias = args->in[2];
@@ -144,7 +164,8 @@ static light_status matmul(const light_kernel_args *args)
     batch dims = read_batch(t);
     if (y.transposed) transpose_product(&g, &dims);
     LIGHT_TRY(run_batches(&g, &dims));
-    return copied[2] ? copy(args, &copies[2], args->out[0], args->accumulate & 1) : LIGHT_OK;
+    if (copied[2]) LIGHT_TRY(copy(args, &copies[2], args->out[0], args->accumulate & 1));
+    return sum_rows(args);
 }
 
 const light_cpu_kernel LIGHT_ISA(light_matmul_kernels)[] = {

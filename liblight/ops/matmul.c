@@ -56,17 +56,24 @@ static light_tensor *with_batch(light_step *s, light_tensor *t, light_shape shap
     return light_step_expanded(s, t, shape);
 }
 
-/* out (+)= a b, all windows of the caller's, which are let go. A NULL among them: memory ran out. */
-static light_status product(light_step *s, light_tensor *a, light_tensor *b, light_tensor *bias,
-                            light_tensor *out, uint32_t accumulate)
+/* out (+)= a b, and sums (+)= those of a's rows, if they are wanted. a, b and out are windows of the caller's, which are let
+ * go. A NULL among them: memory ran out. */
+static light_status product_with_sums(light_step *s, light_tensor *a, light_tensor *b, light_tensor *bias,
+                                      light_tensor *out, light_tensor *sums, uint32_t accumulate)
 {
     light_status status = LIGHT_ERR_MEMORY;
     if (a && b && out)
-        status = LIGHT_RUN(s, MATMUL, .in = {a, b, bias}, .out = {out}, .accumulate = accumulate);
+        status = LIGHT_RUN(s, MATMUL, .in = {a, b, bias}, .out = {out, sums}, .accumulate = accumulate);
     light_step_release(s, a);
     light_step_release(s, b);
     light_step_release(s, out);
     return status;
+}
+
+static light_status product(light_step *s, light_tensor *a, light_tensor *b, light_tensor *bias,
+                            light_tensor *out, uint32_t accumulate)
+{
+    return product_with_sums(s, a, b, bias, out, NULL, accumulate);
 }
 
 /* ---- linear ------------------------------------------------------------- */
@@ -101,10 +108,8 @@ static light_status linear_forward(light_step *s, light_node *node)
 }
 
 /* The bias' gradient: g summed over its rows. */
-static light_status give_row_sums(light_step *s, light_node *node, int i, light_tensor *rows)
+static light_status give_row_sums(light_step *s, light_slot slot, light_tensor *rows)
 {
-    light_slot slot = light_grad_slot(s, node, i);
-    if (!slot.tensor) return LIGHT_OK;
     light_reduce_attrs attrs = {.code = LIGHT_REDUCE_SUM, .dims = 1};
     light_tensor *out = light_step_view(s, slot.tensor, LIGHT_SHAPE(1, slot.tensor->numel), NULL, 0);
     if (!out) return LIGHT_ERR_MEMORY;
@@ -122,11 +127,13 @@ static light_status linear_backward(light_step *s, light_node *node, light_tenso
     if (gx.tensor)
         LIGHT_TRY(product(s, as_rows(s, g), light_alias_view(s, node->in[1]), NULL, as_rows(s, gx.tensor),
                           gx.accumulate));
-    light_slot gw = light_grad_slot(s, node, 1);
-    if (gw.tensor)
-        LIGHT_TRY(product(s, transposed(s, rows), as_rows(s, node->in[0]), NULL,
-                          light_alias_view(s, gw.tensor), gw.accumulate));
-    LIGHT_TRY(give_row_sums(s, node, 2, rows));
+    light_slot gw = light_grad_slot(s, node, 1), gb = light_grad_slot(s, node, 2);
+    if (gw.tensor) /* g is read for both */
+        LIGHT_TRY(product_with_sums(s, transposed(s, rows), as_rows(s, node->in[0]), NULL,
+                                    light_alias_view(s, gw.tensor), gb.tensor,
+                                    gw.accumulate | gb.accumulate << 1));
+    else if (gb.tensor)
+        LIGHT_TRY(give_row_sums(s, gb, rows));
     light_step_release(s, rows);
     light_step_release(s, g);
     return LIGHT_OK;

@@ -35,7 +35,8 @@
     X(SOFTMAX)         /* x > y                      softmax: along dim; log: log_softmax */                             \
     X(SOFTMAX_BACKWARD) /* gy, y > gx                softmax */                                                          \
     /* products */                                                                                                       \
-    X(MATMUL)          /* a, b, [bias] > y           matmul: [batch.., m, k] [batch.., k, n]; strides say transposed */  \
+    X(MATMUL)          /* a, b, [bias] > y, [sums]   matmul: [batch.., m, k] [batch.., k, n]; strides say transposed; \
+                          sums[m], contiguous: of the rows of a; then there is no batch and no bias */                   \
     X(CONV2D)          /* x, w, [bias] > y           conv2d: x, y channels-last, w contiguous OIHW */                    \
     X(CONV2D_BACKWARD_DATA)   /* gy, w > gx          conv2d; gx, gy channels-last */                                     \
     X(CONV2D_BACKWARD_WEIGHT) /* gy, x > gw, [gbias] conv2d; gw, gbias may be f32 where gy, x are 16-bit */              \

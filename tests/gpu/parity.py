@@ -5,7 +5,8 @@
 Both get the same numbers on the same device, rounded to the dtype; the yardstick is PyTorch in f64. An error counts
 relative to the largest element, in units of the dtype's epsilon. It may be that of a few roundings of the dtype (each
 result, and what is kept between forward and backward, is rounded once; CUDA's functions are within 4 ulp), plus those
-of the longest sum: it is accumulated in f32, where the roundings of n terms come to about the root of n.
+of the longest sum: it is accumulated in f32, where the roundings of n terms come to about the root of n. A second run has
+to give the same bits.
 
 Training starts from equal weights with equal batches in f32. How far rounding takes two runs apart depends on the
 model, so the measure is PyTorch itself: its own f32 run beside its f64 run. liblight's run may be 8 times as far from
@@ -125,6 +126,32 @@ def attention_with_mask():
                (2, 4, 20, 32), (2, 2, 20, 32), (2, 2, 20, 32), terms=8 * 32)
 
 
+def attention_that_cudnn_takes():
+    """Lengths of more than one tile, even and not, heads that share keys, more keys than queries; gradients of the
+    memory that q, k and v have in common."""
+    for t, s, d, heads, causal in ((256, 256, 64, 2, True), (256, 256, 128, 4, False), (200, 200, 64, 4, True),
+                                   (1024, 1024, 64, 4, True)):
+        yield Case("scaled_dot_product_attention",
+                   lambda l, q, k, v, c=causal: l.scaled_dot_product_attention(q, k, v, None, Sdpa(c, 0, 0)),
+                   lambda q, k, v, c=causal: F.scaled_dot_product_attention(q, k, v, is_causal=c, enable_gqa=True),
+                   (2, 4, t, d), (2, heads, s, d), (2, heads, s, d), terms=4 * s * 4 // heads)
+    yield Case("scaled_dot_product_attention",
+               lambda l, q, k, v: l.scaled_dot_product_attention(q, k, v, None, Sdpa(True, 0, 0)),
+               lambda q, k, v: F.scaled_dot_product_attention(q, k, v, seen(q, k)),
+               (2, 4, 100, 64), (2, 4, 228, 64), (2, 4, 228, 64), terms=4 * 228)
+    yield Case("scaled_dot_product_attention",
+               lambda l, x: l.scaled_dot_product_attention(
+                   *(l.select(l.permute(x, Dims(2, 0, 3, 1, 4)), 0, i) for i in range(3)), None, Sdpa(True, 0, 0)),
+               lambda x: F.scaled_dot_product_attention(*x.permute(2, 0, 3, 1, 4), is_causal=True),
+               (2, 128, 3, 2, 64), terms=4 * 128)
+
+
+def seen(q, k):
+    """Query t sees the keys up to t + S - T."""
+    t, s = q.shape[-2], k.shape[-2]
+    return torch.ones(t, s, dtype=torch.bool, device=q.device).tril(s - t)
+
+
 def image_cases():
     x, w = (2, 6, 14, 13), (8, 6, 3, 3)
     for how in (dict(padding=1), dict(stride=2, padding=1), dict(dilation=2)):
@@ -158,6 +185,11 @@ def norm_cases():
                lambda x, w, b: F.group_norm(x, 3, w, b), (4, 6, 5, 7), (6,), (6,), terms=140)
     yield Case("batch_norm", lambda l, x, w, b: l.batch_norm_op(x, w, b, None, None, True, 0.1, 1e-5),
                lambda x, w, b: F.batch_norm(x, None, None, w, b, True), (6, 5, 4, 7), (5,), (5,), terms=168)
+    for x in ((6, 4, 7, 16), (8, 14, 14, 64), (32, 1, 1, 40)):  # channels last in memory: cuDNN's, where it takes them
+        yield Case("batch_norm",
+                   lambda l, x, w, b: l.batch_norm_op(l.permute(x, Dims(0, 3, 1, 2)), w, b, None, None, True, 0.1, 1e-5),
+                   lambda x, w, b: F.batch_norm(x.permute(0, 3, 1, 2), None, None, w, b, True), x, x[3:], x[3:],
+                   terms=x[0] * x[1] * x[2])
     yield Case("embedding", lambda l, w, i: l.embedding_op(w, i, -1), lambda w, i: F.embedding(i, w), (30, 24),
                ("index", (4, 25), 30), terms=100)
     yield Case("rope", lambda l, x: l.rope(x, 3, 10000.0, False), rope, (2, 3, 9, 32), terms=2)
@@ -209,8 +241,8 @@ def loss_cases():
 
 
 def cases():
-    for family in (unary_cases, binary_cases, reduce_cases, product_cases, attention_with_mask, image_cases,
-                   norm_cases, shape_cases, loss_cases):
+    for family in (unary_cases, binary_cases, reduce_cases, product_cases, attention_with_mask,
+                   attention_that_cudnn_takes, image_cases, norm_cases, shape_cases, loss_cases):
         yield from family()
 
 
@@ -277,6 +309,9 @@ def compare(case, light, dtype, device, random):
     floating = [None] + [t for t in tensors if t.is_floating_point()]
     wanted = [np.zeros(tuple(t.shape)) if w is None else w for w, t in zip(wanted, floating)]
     found = ours_of(case, light, tensors, dtype, grad, wanted)
+    for first, again in zip(found, ours_of(case, light, tensors, dtype, grad, wanted)):
+        if not np.array_equal(first, again, equal_nan=True):
+            raise RuntimeError("a second run gave other bits")
     bound = ROUNDINGS + case.terms ** 0.5 * EPS["f32"] / EPS[dtype]
     return [(part, error(f, w) / EPS[dtype], bound)
             for part, f, w in zip(["value"] + [f"gradient {i}" for i in range(len(found))], found, wanted)]

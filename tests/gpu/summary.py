@@ -15,7 +15,7 @@ def main():
         step["seconds"] = int(step["seconds"])
     result = {"when": datetime.datetime.now().isoformat(timespec="seconds"), "smoke": mode == "--smoke",
               "simulated": simulated == "true", "steps": steps}
-    for name in ("parity", "examples", "benchmarks"):
+    for name in ("parity", "parity_cudnn", "parity_own", "examples", "benchmarks"):
         path = os.path.join(out, name + ".json")
         if os.path.exists(path):
             with open(path) as file:

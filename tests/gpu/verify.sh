@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Everything that a machine with an NVIDIA GPU can say about the CUDA backend, in about 8 minutes: the CUDA tests,
+# Everything that a machine with an NVIDIA GPU can say about the CUDA backend, in about 9 minutes: the CUDA tests,
 # compute-sanitizer on the kernels, parity with PyTorch, the examples beside their runs on the CPU, the benchmarks. It
 # never stops at the first failure. Needs the driver and python3; with PyTorch (--python, build/bench-venv's or python3's) there
 # is parity and something to compare with.
@@ -16,7 +16,9 @@ limit_device=10
 limit_tests=90
 limit_memcheck=50
 limit_racecheck=40
+limit_own=60
 limit_parity=60
+limit_parity_own=30
 limit_examples=40
 limit_nccl=150
 limit_benchmarks=190 # of which its processes have 180
@@ -72,7 +74,7 @@ export LIGHT_PLUGIN_PATH="$build"
 # Where CUDA's libraries are not installed, those that came with PyTorch will do. All programs look in libs/cuda.
 mkdir -p "$build/libs/cuda"
 packages=$("${python:-python3}" -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)
-for name in libcublas libcudnn libnccl; do
+for name in libcublas libcudnn libnvrtc libnccl; do # batch norm and attention of cuDNN are compiled by NVRTC
     if [ -n "$packages" ] && ! ldconfig -p | grep -q "$name.*\.so"; then
         find "$packages" -name "$name*.so*" -exec ln -sf {} "$build/libs/cuda/" \;
     fi
@@ -139,6 +141,14 @@ elif [ -s "$build/tests/on_cuda.txt" ]; then
 else
     note tests failed 0 "there is no $build/tests/on_cuda.txt: not a build with tests"
 fi
+# What cuDNN does where it is there, by our own kernels.
+own="test_ops_conv test_ops_norm test_ops_attention"
+if [ -n "$smoke" ]; then
+    skip tests_own "not in small: the simulated device has no cuDNN"
+else
+    # shellcheck disable=SC2086
+    step tests_own $limit_own env LIGHT_CUDNN=0 sh "$here/programs.sh" "$build" "$out/tests_own" "" $own
+fi
 check memcheck $limit_memcheck test_ops_norm test_ops_matmul test_ops_attention test_ops_loss test_ops_reduce cuda/test_cuda_graphs
 check racecheck $limit_racecheck test_ops_norm test_ops_matmul test_ops_attention test_ops_reduce
 
@@ -149,6 +159,11 @@ elif [ -n "$smoke" ]; then
         --dtypes f32 --steps 3
 else
     step parity $limit_parity "$python" "$here/parity.py" --build "$build" --json "$out/parity.json"
+    step parity_cudnn $limit_parity_own env LIGHT_CUDNN=conv,norm,attention,attention_backward LIGHT_LOG=debug \
+        "$python" "$here/parity.py" --build "$build" --json "$out/parity_cudnn.json" \
+        --ops conv2d,batch_norm,scaled_dot_product_attention --steps 0
+    step parity_own $limit_parity_own env LIGHT_CUDNN=0 "$python" "$here/parity.py" --build "$build" \
+        --json "$out/parity_own.json" --ops conv2d,batch_norm,scaled_dot_product_attention --steps 0
 fi
 
 if [ ! -x "$build/examples/fashion_mnist" ]; then

@@ -57,7 +57,20 @@ static void reference(const light_tensor *a, const light_tensor *b, const light_
     free(pa), free(pb), free(c);
 }
 
-/* A result of 16 bits is rounded once, or, where bias, product and sum go one after the other, three times. */
+/* A number of 16 bits was rounded `roundings` times, when it was at most 16. */
+static void check_numbers(const light_tensor *t, const double *want, int roundings)
+{
+    double *got = all_doubles(t), rounding = 0;
+    if (light_dtype_size((light_dtype)t->dtype) == 2)
+        rounding = roundings * dtype_epsilon((light_dtype)t->dtype) / 2;
+    for (int64_t i = 0; i < t->numel; i++)
+        if (!nearly(got[i], want[i], rounding * 16)) /* no part of the sum is larger */
+            fail_msg("%s [%d]: %.9g instead of %.9g", light_dtype_name((light_dtype)t->dtype), (int)i, got[i],
+                     want[i]);
+    free(got);
+}
+
+/* A result is rounded once, or, where bias, product and sum go one after the other, three times. */
 static void check_matmul(light_step *s, light_tensor *a, light_tensor *b, light_tensor *bias, light_tensor *y,
                          double alpha, bool accumulate)
 {
@@ -66,14 +79,25 @@ static void check_matmul(light_step *s, light_tensor *a, light_tensor *b, light_
     reference(a, b, bias, alpha, accumulate, light_shape_of(y), want);
     assert_light_ok(
         LIGHT_RUN(s, MATMUL, .in = {a, b, bias}, .out = {y}, .accumulate = accumulate, .attrs = &attrs));
-    double *got = all_doubles(y), rounding = 0;
-    if (light_dtype_size((light_dtype)y->dtype) == 2)
-        rounding = (bias || accumulate ? 3 : 1) * dtype_epsilon((light_dtype)y->dtype) / 2;
-    for (int64_t i = 0; i < y->numel; i++)
-        if (!nearly(got[i], want[i], rounding * 16)) /* no part of the sum is larger */
-            fail_msg("%s [%d]: %.9g instead of %.9g", light_dtype_name((light_dtype)y->dtype), (int)i, got[i],
-                     want[i]);
-    free(want), free(got);
+    check_numbers(y, want, bias || accumulate ? 3 : 1);
+    free(want);
+}
+
+static void check_sums(light_step *s, light_tensor *a, light_tensor *b, light_tensor *y, light_tensor *sums,
+                       uint32_t accumulate)
+{
+    const int64_t m = a->shape[0], k = a->shape[1];
+    double *terms = all_doubles(a), *want = all_doubles(y), *want_sums = all_doubles(sums);
+    reference(a, b, NULL, 1, accumulate & 1, light_shape_of(y), want);
+    for (int64_t i = 0; i < m; i++) {
+        double sum = 0;
+        for (int64_t p = 0; p < k; p++) sum += terms[i * k + p];
+        want_sums[i] = sum + (accumulate & 2 ? want_sums[i] : 0);
+    }
+    assert_light_ok(LIGHT_RUN(s, MATMUL, .in = {a, b}, .out = {y, sums}, .accumulate = accumulate));
+    check_numbers(y, want, accumulate & 1 ? 3 : 1);
+    check_numbers(sums, want_sums, accumulate & 2 ? 3 : 1);
+    free(terms), free(want), free(want_sums);
 }
 
 /* Dtypes of a and b, and of y. */
@@ -181,11 +205,34 @@ static void larger(void **state)
         }
 }
 
+/* The sums of a's rows: of either order in memory, of y's dtype or f32, written and added. Also where operands are copied,
+ * y lies by columns, or there is nothing to multiply. */
+static void sums_of_rows(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][3] = {{37, 45, 29}, {5, 1, 6}, {1, 4, 6}, {5, 4, 0}, {5, 0, 6}, {0, 4, 6}};
+    const int swapped[] = {1, 0};
+    for (int i = 0; i < 6 * DTYPES * 16; i++) {
+        const int64_t m = sizes[i % 6][0], n = sizes[i % 6][1], k = sizes[i % 6][2];
+        const int flags = i / 6 % 16, d = i / 96;
+        const light_dtype in = dtypes[d][0], out = dtypes[d][1];
+        const layout plain = {0}, turned = {swapped, 0, 0}, gap = {NULL, 0, 1};
+        light_step *s = new_step();
+        light_tensor *a = new_tensor(s, in, LIGHT_SHAPE(m, k), flags & 1 ? turned : plain);
+        light_tensor *b = new_tensor(s, in, LIGHT_SHAPE(k, n), flags == 15 ? gap : plain);
+        light_tensor *y = new_tensor(s, out, LIGHT_SHAPE(m, n), (flags & 3) == 3 ? turned : plain);
+        light_tensor *sums =
+            new_tensor(s, flags & 4 && in != LIGHT_F64 ? LIGHT_F32 : out, LIGHT_SHAPE(m), plain);
+        check_sums(s, a, b, y, sums, (uint32_t)(flags & 8 ? 3 : flags & 2));
+        light_step_free(s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strides),         cmocka_unit_test(gaps),   cmocka_unit_test(broadcasts),
-        cmocka_unit_test(small_and_empty), cmocka_unit_test(larger),
+        cmocka_unit_test(small_and_empty), cmocka_unit_test(larger), cmocka_unit_test(sums_of_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -118,6 +118,7 @@ static void batch_norms(void **state)
         check_case((norm_case){.kind = kind}, LIGHT_SHAPE(6, 4));
         check_case((norm_case){.kind = kind}, LIGHT_SHAPE(2, 3, 5));
         check_case((norm_case){.kind = kind}, LIGHT_SHAPE(1, 1, 2, 2));
+        check_case((norm_case){.kind = kind}, LIGHT_SHAPE(2, 8, 3, 2)); /* channels of 16 bytes */
     }
 }
 
@@ -219,24 +220,30 @@ static void mean_far_from_zero(void **state)
     free(x);
 }
 
-static void running_statistics(void **state)
+/* Without parameters, or with them in the layout that libraries take. */
+static void check_running(bool plain)
 {
-    enum { C = 3, P = 4, N = 2 };
-    double x[N * C * P], before[2][C] = {{1, 2, 3}, {4, 5, 6}}, after[2][C], y[N * C * P];
-    norm_case c = {.kind = BATCH, .plain = true};
+    enum { C = 8, P = 4, N = 2 };
+    const light_shape shape = LIGHT_SHAPE(N, C, P / 2, 2);
+    double x[N * C * P], w[C], b[C], before[2][C] = {{1, 2, 3, 0, -1}, {4, 5, 6, 1, 2, 3, 0.5, 8}},
+                                     after[2][C], y[N * C * P];
+    norm_case c = {.kind = BATCH, .plain = plain};
     op_check check = {.name = "norm",
                       .apply = apply,
                       .user = &c,
-                      .count = 1,
-                      .in = {{.shape = LIGHT_SHAPE(N, C, P), .values = x}},
-                      .layouts = 1u << OP_ROW_MAJOR,
-                      .out = LIGHT_SHAPE(N, C, P),
+                      .count = plain ? 1 : 3,
+                      .in = {{.shape = shape, .values = x},
+                             {.shape = LIGHT_SHAPE(C), .values = w},
+                             {.shape = LIGHT_SHAPE(C), .values = b}},
+                      .layouts = 1u << (plain ? OP_ROW_MAJOR : OP_CHANNELS_LAST),
+                      .out = shape,
                       .expected = y,
                       .no_grad = true};
 
-    (void)state;
     spread_values(x, N * C * P, -2, 2, 51);
-    reference(&c, LIGHT_SHAPE(N, C, P), x, NULL, NULL, NULL, y);
+    spread_values(w, C, -2, 2, 52);
+    spread_values(b, C, -2, 2, 53);
+    reference(&c, shape, x, w, b, NULL, y);
     for (int i = 0; i < 2; i++) c.running[i] = new_from_doubles(LIGHT_SHAPE(C), LIGHT_F64, before[i]);
     check_op(&check); /* four dtypes: four updates */
     for (int k = 0; k < 2; k++) {
@@ -252,6 +259,13 @@ static void running_statistics(void **state)
         assert_values(c.running[k], after[k], 1e-6);
     }
     for (int i = 0; i < 2; i++) light_tensor_free(c.running[i]);
+}
+
+static void running_statistics(void **state)
+{
+    (void)state;
+    check_running(true);
+    check_running(false);
 }
 
 static void same_bits_for_all_threads(void **state)
