@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Scaled dot product attention for all dtypes, head sizes, masks and strides, and dropout; what tensor cores can do goes
- * to attention_mma.cu.
+/* Scaled dot product attention for all dtypes, head sizes and strides, and the gradient of a mask; what tensor cores can
+ * do goes to attention_mma.cu.
  *
  * T. Dao: FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning. 2023. A block of 16 x 16
  * threads makes scores tile by tile and never writes them to memory. A thread has a square of each tile: 4 x 4 elements
@@ -132,22 +132,6 @@ template <class R> __device__ inline void put_square(tile<R> &to, const square<R
 
 /* ---- what happens to scores ---------------------------------------------------- */
 
-__device__ inline double mask_value(const attention &a, int64_t at)
-{
-    switch (a.mask_dtype) {
-    case LIGHT_BOOL: return ((const bool *)a.mask)[at] ? 0 : -INFINITY;
-    case LIGHT_F64: return ((const double *)a.mask)[at];
-    case LIGHT_BF16: return widen(((const bf16 *)a.mask)[at]);
-    case LIGHT_F16: return widen(((const f16 *)a.mask)[at]);
-    default: return ((const float *)a.mask)[at];
-    }
-}
-
-/* Where a tile of scores lies. */
-struct corner {
-    int b, h, t, s;
-};
-
 /* Calls f(i, j, t, s) for the thread's elements of a tile of scores. */
 template <class R, class F> __device__ inline void each_score(const corner &c, F f)
 {
@@ -187,7 +171,8 @@ __device__ inline void make_scores(const attention &a, const corner &at, square<
         if (t >= a.queries || hidden(a, t, s))
             score = -INFINITY;
         else if (a.mask)
-            score += (R)mask_value(a, mask + i * a.mask_strides[2] + j * SIDE * a.mask_strides[3]);
+            score += by_mask(a, mask + i * a.mask_strides[2] + j * SIDE * a.mask_strides[3],
+                             [](auto *number) { return (R)mask_number(*number); });
         scores.at[i][j] = score;
     });
 }
@@ -483,21 +468,6 @@ __global__ void __launch_bounds__(THREADS) keys_kernel(attention a, const real_o
     }
 }
 
-/* Stores, or adds to, one number of a floating dtype. */
-template <class R> __device__ inline void put_number(void *y, int dtype, int64_t at, R value, bool accumulate)
-{
-    auto put = [&](auto *place) {
-        using T = typename std::remove_reference<decltype(*place)>::type;
-        *place = to<T>(accumulate ? (R)widen(*place) + value : value);
-    };
-    switch (dtype) {
-    case LIGHT_F64: return put((double *)y + at);
-    case LIGHT_BF16: return put((bf16 *)y + at);
-    case LIGHT_F16: return put((f16 *)y + at);
-    default: return put((float *)y + at);
-    }
-}
-
 /* The mask's gradient, a tile a block: slopes, summed over the batches, heads, queries and keys that share an element of
  * the mask, in this order. Where they share one row or column, the tile's own are summed at the end. */
 template <class T>
@@ -532,9 +502,9 @@ __global__ void __launch_bounds__(THREADS, 1) mask_kernel(attention a, const rea
         R sum = 0;
         for (int t = row; t < (one_query ? side : row + 1); t++)
             for (int s = column; s < (one_key ? side : column + 1); s++) sum += room[0].at[t][s];
-        put_number(a.gmask.data, a.gmask_dtype,
-                   b0 * a.gmask.batch + h0 * a.gmask.head + (t0 + row) * a.gmask.row + s0 + column, sum,
-                   a.accumulate & 8);
+        store_number(a.gmask.data, a.gmask_dtype,
+                     b0 * a.gmask.batch + h0 * a.gmask.head + (t0 + row) * a.gmask.row + s0 + column, sum,
+                     a.accumulate & 8);
     }
 }
 
@@ -661,8 +631,14 @@ static light_status sdpa_backward(const light_kernel_args *args)
     }
     LIGHT_TRY(library_attention_backward(args->device, a, dtype, &done));
     if (done) return LIGHT_OK;
-    if (mma_takes(args->device, a, dtype)) return mma_backward(args->device, a, dtype);
-    return by_float(dtype, [&](auto type) { return backward<decltype(type)>(args->device, a); });
+    if (!mma_takes(args->device, a, dtype))
+        return by_float(dtype, [&](auto type) { return backward<decltype(type)>(args->device, a); });
+    if (a.gmask.data) { /* alone here */
+        attention mask = a;
+        mask.gq = mask.gk = mask.gv = rows{};
+        LIGHT_TRY(by_float(dtype, [&](auto type) { return backward<decltype(type)>(args->device, mask); }));
+    }
+    return mma_backward(args->device, a, dtype);
 }
 
 extern const kernel_entry attention_kernels[] = {

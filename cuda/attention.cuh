@@ -6,6 +6,8 @@
 #include "cuda/number.cuh"
 #include "cuda/random.cuh"
 
+#include <math.h>
+
 namespace light
 {
 
@@ -32,6 +34,11 @@ struct attention {
     uint32_t accumulate;
 };
 
+/* Where a tile of scores lies: batch, head, first query, first key. */
+struct corner {
+    int b, h, t, s;
+};
+
 template <class T> __device__ inline T *row_of(const rows &r, int b, int h, int64_t row)
 {
     return (T *)r.data + b * r.batch + h * r.head + row * r.row;
@@ -55,6 +62,28 @@ __host__ __device__ inline int first_query(const attention &a, int s)
 __device__ inline bool hidden(const attention &a, int t, int s)
 {
     return s >= a.keys || (a.causal && s > t + a.keys - a.queries);
+}
+
+/* What a number of the mask adds to a score. */
+__device__ inline float mask_number(bool sees)
+{
+    return sees ? 0 : -INFINITY;
+}
+template <class T> __device__ inline real_of<T> mask_number(T x)
+{
+    return widen(x);
+}
+
+/* Calls f with the mask, from an element on, as an array of its type. All threads take the same branch. */
+template <class F> __device__ inline auto by_mask(const attention &a, int64_t from, F f)
+{
+    switch (a.mask_dtype) {
+    case LIGHT_BOOL: return f((const bool *)a.mask + from);
+    case LIGHT_F64: return f((const double *)a.mask + from);
+    case LIGHT_BF16: return f((const bf16 *)a.mask + from);
+    case LIGHT_F16: return f((const f16 *)a.mask + from);
+    default: return f((const float *)a.mask + from);
+    }
 }
 
 /* attention_mma.cu: whether tensor cores can do it, and how. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attention on tensor cores: bf16 and f16, heads of up to 128 numbers, without mask and dropout.
+/* Attention on tensor cores: bf16 and f16, heads of up to 128 numbers.
  *
  * T. Dao: FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning. 2023.
  *
@@ -21,6 +21,11 @@
  * its transpose, and X2 Y2^T, which is dP or its transpose, in the warp's registers, from there G1 += dS Y1 and, for keys,
  * G2 += P Y2. S and dP are thus made twice, which is 7 products instead of 5, but nothing is added up in memory: gQ needs
  * no atomics, and a step has the same bits every time.
+ *
+ * Masks and dropout are known to kernels with EXTRAS only, so that those without keep their registers and the time for
+ * what they do. A lane reads the numbers of the mask that belong to its scores where they lie. Random numbers come in
+ * fours along keys, four lanes' worth of scores or, of the transpose, four rows: lanes draw whole fours and exchange
+ * bits.
  *
  * Order. Each sum belongs to one warp, which adds tiles in ascending order, for keys head after head of those that share
  * them; within a tile the instruction's own order holds, which is fixed. Nothing depends on which warp is faster.
@@ -187,18 +192,125 @@ __device__ inline void put_rows(T *y, int64_t stride, int count, int width, cons
         }
 }
 
+/* ---- masks and dropout ------------------------------------------------------------- */
+
+/* The weight of a score. Scores of kernels with EXTRAS have been multiplied with the scale, since the mask adds to that,
+ * and only differences go into units of log 2: the lowest floats, of which masks are made, times log2(e) are infinite. In
+ * other kernels one instruction does it all; `base` has been multiplied. */
+template <bool EXTRAS> __device__ inline float power(float score, float base, float scale)
+{
+    return exp2_fast(EXTRAS ? (score - base) * (float)M_LOG2E : score * scale - base);
+}
+
+/* Scores times scale, and the mask. With KEYS rows are keys and columns queries. For rows that are not there, at which
+ * nobody looks, no number is read, or, where KEYS have no register to tell, those of the last row. */
+template <bool KEYS, int M, int N>
+__device__ inline void scale_and_mask(const attention &a, const corner &at, float (&scores)[M][N][4],
+                                      float scale)
+{
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) scores[m][n][i] *= scale;
+    if (!a.mask) return;
+    int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+    int rows = (KEYS ? a.keys - at.s : a.queries - at.t) - row;
+    int columns = (KEYS ? a.queries - at.t : a.keys - at.s) - column;
+    int64_t down = a.mask_strides[KEYS ? 3 : 2], across = a.mask_strides[KEYS ? 2 : 3];
+    int64_t first = at.b * a.mask_strides[0] + at.h * a.mask_strides[1] + at.t * a.mask_strides[2] +
+                    at.s * a.mask_strides[3] + (!KEYS || rows > 0 ? row : row + rows - 1) * down +
+                    column * across;
+    by_mask(a, first, [&](auto *mask) {
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int next = m * 16 + half * 8 + 8, limit = KEYS || next - 8 < rows ? columns : 0;
+                auto *from = mask;
+#pragma unroll
+                for (int n = 0; n < N; n++, from += 8 * across)
+#pragma unroll
+                    for (int i = 0; i < 2; i++)
+                        if (n * 8 + i < limit)
+                            scores[m][n][2 * half + i] += (float)mask_number(from[i * across]);
+                if (!KEYS || next < rows) mask += 8 * down;
+            }
+    });
+}
+
+/* Which of 16 weights dropout keeps, from an element on. In a loop that is not unrolled: see attention.cu. */
+__device__ inline uint32_t kept_of_16(const attention &a, uint64_t first)
+{
+    int before = first % 4;
+    uint32_t kept = 0;
+#pragma unroll 1
+    for (int i = 0; i < 16 + before; i += 4) {
+        uint32_t bits[4];
+        philox(a.random, first / 4 + i / 4, bits);
+#pragma unroll
+        for (int k = 0; k < 4; k++) kept |= (uint32_t)(bits[k] >> 8 >= a.threshold) << (i + k);
+    }
+    return kept >> before & 0xffff;
+}
+
+/* Which weights of a tile, 16 M x 64, dropout keeps: bit 4 n + i of keeps[m] is that of c[m][n][i]. A lane draws for 16
+ * neighbouring keys of two queries, so that each random number is made once, and lanes exchange what they drew. */
+template <bool KEYS, int M>
+__device__ inline void draw(const attention &a, const corner &at, uint32_t (&keeps)[M])
+{
+    int lane = threadIdx.x % 32, row = lane / 4, column = lane % 4 * 2;
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+        int t = at.t + (KEYS ? lane : m * 16 + row), s = at.s + (KEYS ? 0 : lane % 4 * 16);
+        uint64_t first = (((uint64_t)at.b * a.heads + at.h) * a.queries + t) * a.keys + s;
+        uint32_t drawn = 0;
+#pragma unroll 1
+        for (int i = 0; i < 2; i++)
+            drawn |= kept_of_16(a, first + i * (KEYS ? 32 : 8) * (uint64_t)a.keys) << i * 16;
+        keeps[m] = 0;
+#pragma unroll
+        for (int n = 0; n < 4; n++) {
+            if constexpr (KEYS) {
+#pragma unroll
+                for (int i = 0; i < 2; i++) { /* two keys for query 8 n + column + i and for the one 32 on */
+                    uint32_t x = __shfl_sync(0xffffffffu, drawn, n * 8 + column + i) >> row;
+                    x = (x & 1) | (x >> 8 & 1) << 2 | (x >> 16 & 1) << 16 | (x >> 24 & 1) << 18;
+                    keeps[m] |= x << (n * 4 + i);
+                }
+            } else { /* two queries for keys 16 n + column .. and those 8 on */
+                uint32_t x = __shfl_sync(0xffffffffu, drawn, row * 4 + n) >> column;
+                x = (x & 3) | (x >> 8 & 3) << 4 | (x >> 16 & 3) << 2 | (x >> 24 & 3) << 6;
+                keeps[m] |= x << n * 8;
+            }
+        }
+    }
+}
+
+/* What is dropped becomes 0, what is kept is multiplied with what keeps the mean. */
+template <int M> __device__ inline void drop(float (&c)[M][8][4], const uint32_t (&keeps)[M], float factor)
+{
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) c[m][n][i] *= keeps[m] >> (n * 4 + i) & 1 ? factor : 0;
+}
+
 /* ---- forward --------------------------------------------------------------------- */
 
 enum { QUERIES = 128, FORWARD_THREADS = 128, RING = 3 };
 
-constexpr int forward_keys(int d)
+constexpr int forward_keys(int d, bool extras)
 {
-    return d == 64 ? 128 : 64;
+    return d == 64 && !extras ? 128 : 64;
 }
 
-template <int D> constexpr int forward_shared()
+template <int D, bool EXTRAS> constexpr int forward_shared()
 {
-    return tile_bytes<D>(QUERIES) + RING * tile_bytes<D>(forward_keys(D));
+    return tile_bytes<D>(QUERIES) + RING * tile_bytes<D>(forward_keys(D, EXTRAS));
 }
 
 /* Running maximum and, of the lane's own columns, the sum of weights for the lane's rows: g and g + 8 of each 16. */
@@ -207,7 +319,7 @@ struct row_sums {
 };
 
 /* Scores become weights 2^(scale (score - max)), and what was summed before is brought to the new maximum. */
-template <int N, int D>
+template <bool EXTRAS, int N, int D>
 __device__ inline void weigh(row_sums &r, float (&scores)[2][N][4], float (&out)[2][D / 8][4], float scale)
 {
 #pragma unroll
@@ -220,14 +332,14 @@ __device__ inline void weigh(row_sums &r, float (&scores)[2][N][4], float (&out)
                 max = fmaxf(max, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
             max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 1));
             max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
-            float base = max == -INFINITY ? 0 : max * scale; /* nothing seen yet: all weights are 0 */
-            float shrink = exp2_fast(r.max[m][half] * scale - base);
+            float base = max == -INFINITY ? 0 : EXTRAS ? max : max * scale; /* nothing seen: weights of 0 */
+            float shrink = power<EXTRAS>(r.max[m][half], base, scale);
             r.max[m][half] = max;
 #pragma unroll
             for (int n = 0; n < N; n++)
 #pragma unroll
                 for (int i = 2 * half; i < 2 * half + 2; i++) {
-                    scores[m][n][i] = exp2_fast(scores[m][n][i] * scale - base);
+                    scores[m][n][i] = power<EXTRAS>(scores[m][n][i], base, scale);
                     sum += scores[m][n][i];
                 }
             r.sum[m][half] = r.sum[m][half] * shrink + sum;
@@ -240,7 +352,7 @@ __device__ inline void weigh(row_sums &r, float (&scores)[2][N][4], float (&out)
 }
 
 /* Divides by the sums and notes their logarithms. */
-template <int D>
+template <bool EXTRAS, int D>
 __device__ inline void finish_rows(row_sums &r, float (&out)[2][D / 8][4], float scale, float *lse, int count)
 {
 #pragma unroll
@@ -257,15 +369,18 @@ __device__ inline void finish_rows(row_sums &r, float (&out)[2][D / 8][4], float
                 out[m][n][2 * half] *= factor;
                 out[m][n][2 * half + 1] *= factor;
             }
-            if (threadIdx.x % 4 == 0 && row < count)
+            if (threadIdx.x % 4 != 0 || row >= count) continue;
+            if (EXTRAS)
+                lse[row] = sum == 0 ? 0 : r.max[m][half] + log2f(sum) * (float)M_LN2;
+            else
                 lse[row] = sum == 0 ? 0 : (r.max[m][half] * scale + log2f(sum)) * (float)M_LN2;
         }
 }
 
-template <class T, int D>
+template <class T, int D, bool EXTRAS>
 __global__ void __launch_bounds__(FORWARD_THREADS, 2) forward_kernel(attention a, float scale)
 {
-    enum { KEYS = forward_keys(D), N = KEYS / 8 };
+    enum { KEYS = forward_keys(D, EXTRAS), N = KEYS / 8 };
     LIGHT_DYNAMIC_SHARED(unsigned char, room);
     int tiles = (a.queries + QUERIES - 1) / QUERIES, head = blockIdx.x / tiles;
     int b = head / a.heads, h = head % a.heads, group = h / (a.heads / a.kv_heads);
@@ -306,15 +421,22 @@ __global__ void __launch_bounds__(FORWARD_THREADS, 2) forward_kernel(attention a
             continue;
         }
         float scores[2][N][4] = {};
+        corner at = {b, h, warp_t0, s0};
+        uint32_t keeps[2] = {};
+        if (EXTRAS && a.threshold) draw<false>(a, at, keeps); /* while few registers are in use */
         rows_by_rows<T, D>(scores, own, tile);
+        if (EXTRAS) scale_and_mask<false>(a, at, scores, scale);
         if (s0 + KEYS > a.keys || (a.causal && s0 + KEYS - 1 > warp_t0 + ahead))
             hide<false>(scores, a.causal ? warp_t0 + ahead + 1 - s0 : KEYS, a.keys - s0);
-        weigh<N, D>(r, scores, out, scale);
+        weigh<EXTRAS, N, D>(r, scores, out, scale);
+        if constexpr (EXTRAS) {
+            if (a.threshold) drop(scores, keeps, (float)a.keep_scale);
+        }
         round_weights<T>(weights, scores);
     }
     wait_for_copies<0>();
     float *lse = (float *)a.lse + ((int64_t)b * a.heads + h) * a.queries + warp_t0;
-    finish_rows<D>(r, out, scale, lse, a.queries - warp_t0);
+    finish_rows<EXTRAS, D>(r, out, scale, lse, a.queries - warp_t0);
     put_rows<T, D>(row_of<T>(a.y, b, h, warp_t0), a.y.row, a.queries - warp_t0, a.width, out, 1, false);
 }
 
@@ -322,14 +444,15 @@ __global__ void __launch_bounds__(FORWARD_THREADS, 2) forward_kernel(attention a
 
 enum { OWN = 128, OTHER = 64, BACKWARD_THREADS = 256, N_OTHER = OTHER / 8 };
 
-/* L, in units of log 2, and delta of the rows of one head, filled up to whole tiles of queries. */
+/* L, in units of log 2 but with EXTRAS, and delta of the rows of one head, filled up to whole tiles of queries. */
 struct row_terms {
     float *lse, *delta;
     int64_t each; /* rows of a head with what fills it up */
 };
 
 /* Rows that fill up have an infinite L: all their weights are 0. Half a warp a row. */
-template <class T> __global__ void __launch_bounds__(256) terms_kernel(attention a, row_terms terms)
+template <class T>
+__global__ void __launch_bounds__(256) terms_kernel(attention a, row_terms terms, float unit)
 {
     int64_t count = (int64_t)a.batch * a.heads * terms.each;
     int lane = threadIdx.x % 16;
@@ -348,7 +471,7 @@ template <class T> __global__ void __launch_bounds__(256) terms_kernel(attention
         for (int step = 8; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
         if (lane == 0 && i < count) {
             const float *lse = (const float *)a.lse + head * a.queries;
-            terms.lse[i] = there ? lse[t] * (float)M_LOG2E : INFINITY;
+            terms.lse[i] = there ? lse[t] * unit : INFINITY;
             terms.delta[i] = there ? sum : 0;
         }
     }
@@ -411,7 +534,7 @@ template <bool KEYS> __device__ inline bool meets_wholly(const attention &a, int
 
 /* Scores become weights, and products of gy and v become slopes. `terms`: L and delta of the tile's columns, when those
  * are the queries; else the lane's two rows have them. */
-template <bool KEYS>
+template <bool KEYS, bool EXTRAS>
 __device__ inline void make_slopes(float (&scores)[1][N_OTHER][4], float (&slopes)[1][N_OTHER][4],
                                    const float *terms, const float (&own_lse)[2], const float (&own_delta)[2],
                                    float scale)
@@ -427,7 +550,7 @@ __device__ inline void make_slopes(float (&scores)[1][N_OTHER][4], float (&slope
         for (int i = 0; i < 4; i++) {
             float of_lse = KEYS ? (i % 2 ? lse.y : lse.x) : own_lse[i / 2];
             float of_delta = KEYS ? (i % 2 ? delta.y : delta.x) : own_delta[i / 2];
-            scores[0][n][i] = exp2_fast(scores[0][n][i] * scale - of_lse);
+            scores[0][n][i] = power<EXTRAS>(scores[0][n][i], of_lse, scale);
             slopes[0][n][i] = scores[0][n][i] * (slopes[0][n][i] - of_delta);
         }
     }
@@ -462,7 +585,7 @@ __device__ inline void fetch_other(const attention &a, const row_terms &terms, c
     }
 }
 
-template <class T, int D, bool KEYS>
+template <class T, int D, bool KEYS, bool EXTRAS>
 __global__ void __launch_bounds__(BACKWARD_THREADS, 1)
     backward_kernel(attention a, row_terms terms, float scale)
 {
@@ -495,8 +618,11 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, 1)
         shared_at y1 = base + stage, y2 = y1 + tile_bytes<D>(OTHER);
         const float *columns = (const float *)(room + stage + 2 * tile_bytes<D>(OTHER));
         float scores[1][N_OTHER][4] = {}, slopes[1][N_OTHER][4] = {};
-        uint32_t weights[1][N_OTHER / 2][4];
+        uint32_t weights[1][N_OTHER / 2][4], keeps[1] = {};
+        corner tile = {at.b, KEYS ? at.other_head(i) : at.h, KEYS ? other_row0 : row0,
+                       KEYS ? row0 : other_row0};
         rows_by_rows<T, D>(scores, own, y1);
+        if (EXTRAS) scale_and_mask<KEYS>(a, tile, scores, scale);
         if (!meets_wholly<KEYS>(a, row0, other_row0)) {
             if (KEYS)
                 hide<true>(scores, row0 - ahead - other_row0, OTHER);
@@ -504,8 +630,13 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, 1)
                 hide<false>(scores, a.causal ? row0 + ahead + 1 - other_row0 : OTHER, a.keys - other_row0);
         }
         rows_by_rows<T, D>(slopes, own + tile_bytes<D>(OWN), y2);
-        make_slopes<KEYS>(scores, slopes, columns, own_lse, own_delta, scale);
+        if (EXTRAS && a.threshold) {
+            draw<KEYS>(a, tile, keeps);
+            drop(slopes, keeps, (float)a.keep_scale);
+        }
+        make_slopes<KEYS, EXTRAS>(scores, slopes, columns, own_lse, own_delta, scale);
         if (KEYS) {
+            if (EXTRAS && a.threshold) drop(scores, keeps, (float)a.keep_scale);
             round_weights<T>(weights, scores);
             weights_by_rows<T, D>(sums2, weights, y2);
         }
@@ -525,13 +656,21 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, 1)
 
 /* ---- launching --------------------------------------------------------------------- */
 
-/* Calls f with a value of the dtype's type and the tiles' width, as a type. */
-template <class F> static light_status by_form(int dtype, int width, F f)
+static bool has_extras(const attention &a)
 {
+    return a.mask || a.threshold;
+}
+
+/* Calls f with a value of the dtype's type, and, as types, the tiles' width and whether there are extras. */
+template <class F> static light_status by_form(const attention &a, int dtype, F f)
+{
+    auto with = [&](auto type, auto width) {
+        return has_extras(a) ? f(type, width, std::true_type()) : f(type, width, std::false_type());
+    };
     std::integral_constant<int, 64> narrow;
     std::integral_constant<int, 128> wide;
-    if (dtype == LIGHT_BF16) return width <= 64 ? f(bf16{}, narrow) : f(bf16{}, wide);
-    return width <= 64 ? f(f16{}, narrow) : f(f16{}, wide);
+    if (dtype == LIGHT_BF16) return a.width <= 64 ? with(bf16{}, narrow) : with(bf16{}, wide);
+    return a.width <= 64 ? with(f16{}, narrow) : with(f16{}, wide);
 }
 
 static bool rows_fit(const rows &r)
@@ -543,7 +682,7 @@ bool mma_takes(const light_device *device, const attention &a, int dtype)
 {
     const rows *const all[] = {&a.q, &a.k, &a.v, &a.y, &a.gy, &a.gq, &a.gk, &a.gv};
     if (dtype != LIGHT_BF16 && dtype != LIGHT_F16) return false;
-    if (a.mask || a.threshold || !(a.scale > 0) || a.width % 8 || a.width > 128) return false;
+    if (!(a.scale > 0) || a.width % 8 || a.width > 128) return false;
     if (state_of(device)->shared_limit < (size_t)backward_shared<128>()) return false;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (!rows_fit(*all[i])) return false;
@@ -555,19 +694,21 @@ static unsigned blocks_of(int batch, int heads, int count, int each)
     return (unsigned)((int64_t)batch * heads * ((count + each - 1) / each));
 }
 
-/* Scores are taken times this, for weights that are powers of 2. An argument of its own: it takes no register. */
-static float log2_scale(const attention &a)
+/* Scores are taken times this, for weights that are powers of 2 or, with EXTRAS, of e. An argument of its own: it takes
+ * no register. */
+static float score_scale(const attention &a)
 {
-    return (float)(a.scale * M_LOG2E);
+    return (float)(has_extras(a) ? a.scale : a.scale * M_LOG2E);
 }
 
 light_status mma_forward(const light_device *device, const attention &a, int dtype)
 {
-    return by_form(dtype, a.width, [&](auto type, auto width) {
-        enum { D = decltype(width)::value };
-        return launch(device, forward_kernel<decltype(type), D>,
-                      blocks_of(a.batch, a.heads, a.queries, QUERIES), FORWARD_THREADS, forward_shared<D>(),
-                      a, log2_scale(a));
+    return by_form(a, dtype, [&](auto type, auto width, auto extras) {
+        constexpr int D = width;
+        constexpr bool EXTRAS = extras;
+        return launch(device, forward_kernel<decltype(type), D, EXTRAS>,
+                      blocks_of(a.batch, a.heads, a.queries, QUERIES), FORWARD_THREADS,
+                      forward_shared<D, EXTRAS>(), a, score_scale(a));
     });
 }
 
@@ -587,18 +728,20 @@ light_status mma_backward(const light_device *device, const attention &a, int dt
 {
     row_terms terms;
     LIGHT_TRY(terms_room(device, a, &terms));
-    return by_form(dtype, a.width, [&](auto type, auto width) {
+    return by_form(a, dtype, [&](auto type, auto width, auto extras) {
         using T = decltype(type);
-        enum { D = decltype(width)::value };
+        constexpr int D = width;
+        constexpr bool EXTRAS = extras;
         LIGHT_TRY(launch(device, terms_kernel<T>, blocks_for(device, a.batch * a.heads * terms.each, 16), 256,
-                         0, a, terms));
+                         0, a, terms, (float)(EXTRAS ? 1 : M_LOG2E)));
         if (a.gq.data)
-            LIGHT_TRY(launch(device, backward_kernel<T, D, false>,
+            LIGHT_TRY(launch(device, backward_kernel<T, D, false, EXTRAS>,
                              blocks_of(a.batch, a.heads, a.queries, OWN), BACKWARD_THREADS,
-                             backward_shared<D>(), a, terms, log2_scale(a)));
+                             backward_shared<D>(), a, terms, score_scale(a)));
         if (!a.gk.data && !a.gv.data) return LIGHT_OK;
-        return launch(device, backward_kernel<T, D, true>, blocks_of(a.batch, a.kv_heads, a.keys, OWN),
-                      BACKWARD_THREADS, backward_shared<D>(), a, terms, log2_scale(a));
+        return launch(device, backward_kernel<T, D, true, EXTRAS>,
+                      blocks_of(a.batch, a.kv_heads, a.keys, OWN), BACKWARD_THREADS, backward_shared<D>(), a,
+                      terms, score_scale(a));
     });
 }
 

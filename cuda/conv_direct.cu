@@ -123,52 +123,45 @@ static direct_divisors divisors_of(const conv_geometry &g, int c, int w, int h, 
                            divisor_of((uint32_t)g.stride[0]), divisor_of((uint32_t)g.stride[1])};
 }
 
-light_status direct_forward(const light_device *device, const conv_shape &s, const void *x, const void *w,
-                            void *y, bool accumulate)
+/* y from x, or with BACKWARD gx from gy. */
+template <bool BACKWARD>
+static light_status direct(const light_device *device, const conv_shape &s, const void *in, const void *w,
+                           void *out, bool accumulate)
 {
     void *packed;
     LIGHT_TRY(pack_weights(device, s, w, &packed));
     return by_float(s.dtype, [&](auto type) {
         using T = decltype(type);
-        return by_lanes<T>(lanes_fit(s, pack<T>::size, x, y), [&](auto lane) -> light_status {
+        return by_lanes<T>(lanes_fit(s, pack<T>::size, in, out), [&](auto lane) -> light_status {
             using L = decltype(lane);
             const conv_geometry g = direct_geometry<L>(s);
-            const direct_divisors d = divisors_of(g, g.o, g.ow, g.oh, g.og);
-            const int64_t x_image = s.x_image() / L::size, y_image = s.y_image() / L::size,
-                          most = images_that_fit(y_image);
+            const direct_divisors d =
+                BACKWARD ? divisors_of(g, g.c, g.w, g.h, g.cg) : divisors_of(g, g.o, g.ow, g.oh, g.og);
+            const int64_t in_image = (BACKWARD ? s.y_image() : s.x_image()) / L::size,
+                          out_image = (BACKWARD ? s.x_image() : s.y_image()) / L::size,
+                          most = images_that_fit(out_image);
             for (int64_t from = 0; from < s.n; from += most) {
-                const int64_t count = (s.n - from < most ? s.n - from : most) * y_image;
-                LIGHT_TRY(launch(device, forward_kernel<L>, blocks_for(device, count, THREADS), THREADS, 0, g,
-                                 d, (const L *)x + from * x_image, (const L *)packed, (L *)y + from * y_image,
-                                 count, accumulate));
+                const int64_t count = (s.n - from < most ? s.n - from : most) * out_image;
+                LIGHT_TRY(launch(device, BACKWARD ? backward_data_kernel<L> : forward_kernel<L>,
+                                 blocks_for(device, count, THREADS), THREADS, 0, g, d,
+                                 (const L *)in + from * in_image, (const L *)packed,
+                                 (L *)out + from * out_image, count, accumulate));
             }
             return LIGHT_OK;
         });
     });
 }
 
+light_status direct_forward(const light_device *device, const conv_shape &s, const void *x, const void *w,
+                            void *y, bool accumulate)
+{
+    return direct<false>(device, s, x, w, y, accumulate);
+}
+
 light_status direct_backward_data(const light_device *device, const conv_shape &s, const void *gy,
                                   const void *w, void *gx, bool accumulate)
 {
-    void *packed;
-    LIGHT_TRY(pack_weights(device, s, w, &packed));
-    return by_float(s.dtype, [&](auto type) {
-        using T = decltype(type);
-        return by_lanes<T>(lanes_fit(s, pack<T>::size, gx, gy), [&](auto lane) -> light_status {
-            using L = decltype(lane);
-            const conv_geometry g = direct_geometry<L>(s);
-            const direct_divisors d = divisors_of(g, g.c, g.w, g.h, g.cg);
-            const int64_t x_image = s.x_image() / L::size, y_image = s.y_image() / L::size,
-                          most = images_that_fit(x_image);
-            for (int64_t from = 0; from < s.n; from += most) {
-                const int64_t count = (s.n - from < most ? s.n - from : most) * x_image;
-                LIGHT_TRY(launch(device, backward_data_kernel<L>, blocks_for(device, count, THREADS), THREADS,
-                                 0, g, d, (const L *)gy + from * y_image, (const L *)packed,
-                                 (L *)gx + from * x_image, count, accumulate));
-            }
-            return LIGHT_OK;
-        });
-    });
+    return direct<true>(device, s, gy, w, gx, accumulate);
 }
 
 /* ---- gradient of the weights ------------------------------------------------------------- */

@@ -30,28 +30,8 @@ template <class T> static run<T> run_of(const light_tensor *t)
     return run<T>{(T *)t->data, n, head, (n - head) / pack<T>::size};
 }
 
-/* f(value) for each element that is this thread's, in a fixed order. */
-template <class T, class F> __device__ inline void each_of_run(const run<T> &r, F f)
-{
-    const pack<T> *packs = (const pack<T> *)(r.data + r.head);
-    int64_t first = first_element(), step = grid_stride(), loose = r.n - r.packs * pack<T>::size;
-
-    for (int64_t i = first; i < r.packs; i += BATCH * step) {
-        pack<T> x[BATCH];
-#pragma unroll
-        for (int k = 0; k < BATCH; k++)
-            if (i + k * step < r.packs) x[k] = packs[i + k * step];
-#pragma unroll
-        for (int k = 0; k < BATCH; k++)
-            if (i + k * step < r.packs)
-                for (int j = 0; j < pack<T>::size; j++) f(widen(x[k].at[j]));
-    }
-    for (int64_t i = first; i < loose; i += step)
-        f(widen(r.data[i < r.head ? i : i + r.packs * pack<T>::size]));
-}
-
-/* Every element becomes f(element). */
-template <class T, class F> __device__ inline void change_run(const run<T> &r, F f)
+/* f(element) for each element that is this thread's, in a fixed order. CHANGES: it is stored afterwards. */
+template <bool CHANGES, class T, class F> __device__ inline void walk_run(const run<T> &r, F f)
 {
     pack<T> *packs = (pack<T> *)(r.data + r.head);
     int64_t first = first_element(), step = grid_stride(), loose = r.n - r.packs * pack<T>::size;
@@ -64,14 +44,22 @@ template <class T, class F> __device__ inline void change_run(const run<T> &r, F
 #pragma unroll
         for (int k = 0; k < BATCH; k++) {
             if (i + k * step >= r.packs) break;
-            for (int j = 0; j < pack<T>::size; j++) x[k].at[j] = to<T>(f(widen(x[k].at[j])));
-            packs[i + k * step] = x[k];
+            for (int j = 0; j < pack<T>::size; j++) f(x[k].at[j]);
+            if (CHANGES) packs[i + k * step] = x[k];
         }
     }
-    for (int64_t i = first; i < loose; i += step) {
-        T *x = &r.data[i < r.head ? i : i + r.packs * pack<T>::size];
-        *x = to<T>(f(widen(*x)));
-    }
+    for (int64_t i = first; i < loose; i += step) f(r.data[i < r.head ? i : i + r.packs * pack<T>::size]);
+}
+
+template <class T, class F> __device__ inline void each_of_run(const run<T> &r, F f)
+{
+    walk_run<false>(r, [&](const T &x) { f(widen(x)); });
+}
+
+/* Every element becomes f(element). */
+template <class T, class F> __device__ inline void change_run(const run<T> &r, F f)
+{
+    walk_run<true>(r, [&](T &x) { x = to<T>(f(widen(x))); });
 }
 
 template <class T> static unsigned blocks_of(const light_device *device, const run<T> &r)

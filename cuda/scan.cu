@@ -8,27 +8,6 @@ namespace light
 
 enum { SCAN_THREADS = 256, SCAN_ITEMS = 4 /* neighbours of a thread */ };
 
-/* The sum of x over the threads up to this one, of a block of whole warps; `total`: over all. `room` has 32 places. */
-template <class E> __device__ inline E block_scan(E x, E *room, E *total)
-{
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-        E before = __shfl_up_sync(0xffffffffu, x, step);
-        if (lane >= step) x += before;
-    }
-    __syncthreads(); /* the room is free */
-    if (lane == 31) room[warp] = x;
-    __syncthreads();
-    *total = 0;
-    E before = 0;
-    for (int w = 0; w < warps; w++) {
-        if (w == warp) before = *total;
-        *total += room[w];
-    }
-    return before + x;
-}
-
 struct scan_plan {
     walk<3> lines; /* all dims but the one: x, the outputs */
     int64_t n;     /* elements of a line of x */

@@ -8,6 +8,7 @@
 #ifndef LIGHT_CUDA_SEGMENTS_CUH
 #define LIGHT_CUDA_SEGMENTS_CUH
 
+#include "cuda/block.cuh"
 #include "cuda/fault.cuh"
 #include "cuda/floats.cuh"
 #include "cuda/walk.cuh"
@@ -80,36 +81,16 @@ static __global__ void __launch_bounds__(SORT_THREADS)
     counts[(size_t)threadIdx.x * tiles + blockIdx.x] = count[threadIdx.x];
 }
 
-/* The sum of x of all threads before this one, and of all. */
-__device__ inline uint32_t sum_before(uint32_t x, uint32_t *all)
-{
-    __shared__ uint32_t warps[SORT_WARPS];
-    uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, sum = x, before = 0;
-
-    for (uint32_t step = 1; step < 32; step *= 2) {
-        uint32_t other = __shfl_up_sync(0xffffffffu, sum, step);
-        if (lane >= step) sum += other;
-    }
-    __syncthreads(); /* the room is free */
-    if (lane == 31) warps[warp] = sum;
-    __syncthreads();
-    *all = 0;
-    for (uint32_t w = 0; w < SORT_WARPS; w++) {
-        if (w < warp) before += warps[w];
-        *all += warps[w];
-    }
-    return before + sum - x;
-}
-
 /* A block a digit: counts become how often it is in the tiles before. */
 static __global__ void __launch_bounds__(SORT_THREADS)
     sum_counts_kernel(uint32_t tiles, uint32_t *counts, uint32_t *totals)
 {
+    __shared__ uint32_t room[32];
     uint32_t *count = counts + (size_t)blockIdx.x * tiles, total = 0, all;
     for (uint32_t first = 0; first < tiles; first += SORT_THREADS) {
-        uint32_t i = first + threadIdx.x;
-        uint32_t before = sum_before(i < tiles ? count[i] : 0, &all);
-        if (i < tiles) count[i] = total + before;
+        uint32_t i = first + threadIdx.x, own = i < tiles ? count[i] : 0;
+        uint32_t upto = block_scan(own, room, &all);
+        if (i < tiles) count[i] = total + upto - own;
         total += all;
     }
     if (threadIdx.x == 0) totals[blockIdx.x] = total;
@@ -133,7 +114,7 @@ static __global__ void __launch_bounds__(SORT_THREADS)
     place_items_kernel(const uint32_t *keys, const uint32_t *items, uint32_t n, int shift, uint32_t tiles,
                        const uint32_t *counts, const uint32_t *totals, uint32_t *keys_to, uint32_t *items_to)
 {
-    __shared__ uint32_t base[SORT_WARPS][DIGITS];
+    __shared__ uint32_t base[SORT_WARPS][DIGITS], room[32];
     uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, all;
     uint32_t first = blockIdx.x * SORT_TILE + warp * 32 * SORT_ROUNDS + lane;
     uint32_t key[SORT_ROUNDS], rank[SORT_ROUNDS];
@@ -151,7 +132,7 @@ static __global__ void __launch_bounds__(SORT_THREADS)
         __syncwarp();
     }
     __syncthreads();
-    uint32_t before = sum_before(totals[threadIdx.x], &all);
+    uint32_t own = totals[threadIdx.x], before = block_scan(own, room, &all) - own;
     if (counts) before += counts[(size_t)threadIdx.x * tiles + blockIdx.x];
     for (uint32_t w = 0; w < SORT_WARPS; w++) {
         uint32_t count = base[w][threadIdx.x];

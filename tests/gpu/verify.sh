@@ -74,7 +74,7 @@ export LIGHT_PLUGIN_PATH="$build"
 # Where CUDA's libraries are not installed, those that came with PyTorch will do. All programs look in libs/cuda.
 mkdir -p "$build/libs/cuda"
 packages=$("${python:-python3}" -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)
-for name in libcublas libcudnn libnvrtc libnccl; do # batch norm and attention of cuDNN are compiled by NVRTC
+for name in libcublas libcudnn libnvrtc libnccl; do # NVRTC compiles cuDNN's batch norm and attention
     if [ -n "$packages" ] && ! ldconfig -p | grep -q "$name.*\.so"; then
         find "$packages" -name "$name*.so*" -exec ln -sf {} "$build/libs/cuda/" \;
     fi

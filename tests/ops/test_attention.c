@@ -4,18 +4,28 @@
 
 #include "base/philox.h"
 
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct attention_case {
     int64_t batch, heads, kv_heads, queries, keys, width;
     light_sdpa_params params;
-    enum { NO_MASK, BOOL_MASK, FLOAT_MASK } mask;
+    enum {
+        NO_MASK,
+        BOOL_MASK,
+        FLOAT_MASK, /* of the dtype of q, k and v; of another one: */
+        F64_MASK,
+        F32_MASK,
+        BF16_MASK,
+        F16_MASK
+    } mask;
     enum {
         BY_PAIR,  /* [queries, keys] */
         BY_KEY,   /* [batch, 1, 1, keys] */
         BY_QUERY, /* [heads, queries, 1]; adds the same to all scores of a query, so its gradient is 0 */
-        BY_ALL    /* [batch, heads, queries, keys] */
+        BY_ALL,   /* [batch, heads, queries, keys] */
+        TURNED    /* [keys, queries], transposed before use */
     } mask_shape;
     enum {
         PLAIN,
@@ -36,9 +46,11 @@ static light_tensor *reform(light_step *s, light_tensor *t, int form)
 static light_tensor *apply(light_step *s, light_tensor **in, const void *user)
 {
     const attention_case *c = user;
+    light_tensor *mask = c->mask ? in[3] : NULL;
 
+    if (mask && c->mask_shape == TURNED) mask = light_permute(s, mask, LIGHT_DIMS(1, 0));
     return light_scaled_dot_product_attention(s, reform(s, in[0], c->form), reform(s, in[1], c->form),
-                                              reform(s, in[2], c->form), c->mask ? in[3] : NULL, c->params);
+                                              reform(s, in[2], c->form), mask, c->params);
 }
 
 /* Shape of q (rows: queries) or k and v as the leaves have it. */
@@ -62,12 +74,19 @@ static int64_t place(const attention_case *c, int64_t heads, int64_t rows, int64
     return ((b * heads + h) * rows + row) * c->width + p;
 }
 
+static const light_dtype mask_dtypes[] = {[BOOL_MASK] = LIGHT_BOOL,
+                                          [F64_MASK] = LIGHT_F64,
+                                          [F32_MASK] = LIGHT_F32,
+                                          [BF16_MASK] = LIGHT_BF16,
+                                          [F16_MASK] = LIGHT_F16};
+
 static light_shape mask_shape(const attention_case *c)
 {
     switch (c->mask_shape) {
     case BY_KEY: return LIGHT_SHAPE(c->batch, 1, 1, c->keys);
     case BY_QUERY: return LIGHT_SHAPE(c->heads, c->queries, 1);
     case BY_ALL: return LIGHT_SHAPE(c->batch, c->heads, c->queries, c->keys);
+    case TURNED: return LIGHT_SHAPE(c->keys, c->queries);
     default: return LIGHT_SHAPE(c->queries, c->keys);
     }
 }
@@ -78,6 +97,7 @@ static int64_t mask_place(const attention_case *c, int64_t b, int64_t h, int64_t
     case BY_KEY: return b * c->keys + s;
     case BY_QUERY: return h * c->queries + t;
     case BY_ALL: return ((b * c->heads + h) * c->queries + t) * c->keys + s;
+    case TURNED: return s * c->queries + t;
     default: return t * c->keys + s;
     }
 }
@@ -105,7 +125,7 @@ static bool weights(const attention_case *c, double *const *x, int64_t b, int64_
         for (int64_t p = 0; p < c->width; p++)
             w[s] += scale * x[0][place(c, c->heads, c->queries, b, h, t, p)] *
                     x[1][place(c, c->kv_heads, c->keys, b, group, s, p)];
-        if (c->mask == FLOAT_MASK) w[s] += m;
+        if (c->mask >= FLOAT_MASK) w[s] += m;
         if (c->mask == BOOL_MASK && m == 0) w[s] = -INFINITY;
         if (c->params.causal && s > t + c->keys - c->queries) w[s] = -INFINITY;
         max = fmax(max, w[s]);
@@ -144,7 +164,7 @@ static void reference(const attention_case *c, double *const *x, double *y, cons
         }
         for (int64_t s = 0; s < c->keys; s++) {
             double d = w[s] * (slope[s] - mean) * scale;
-            if (c->mask == FLOAT_MASK) grads[3][mask_place(c, b, h, t, s)] += d / scale;
+            if (c->mask >= FLOAT_MASK) grads[3][mask_place(c, b, h, t, s)] += d / scale;
             for (int64_t p = 0; p < width; p++) {
                 int64_t at_q = place(c, c->heads, c->queries, b, h, t, p);
                 int64_t at_k = place(c, c->kv_heads, c->keys, b, group, s, p);
@@ -198,8 +218,8 @@ static void prepare(numbers *n, attention_case *c, bool rough)
                                  {.shape = leaf_shape(c, c->kv_heads, c->keys), .values = n->x[2]},
                                  {.shape = mask_shape(c),
                                   .values = n->x[3],
-                                  .dtype = c->mask == BOOL_MASK ? LIGHT_BOOL : LIGHT_DTYPE_DEFAULT,
-                                  .constant = c->mask != FLOAT_MASK}},
+                                  .dtype = mask_dtypes[c->mask],
+                                  .constant = c->mask < FLOAT_MASK}},
                           .out = four ? LIGHT_SHAPE(c->batch, c->heads, c->queries, c->width)
                                       : leaf_shape(c, c->heads, c->queries),
                           .expected = n->y};
@@ -240,7 +260,23 @@ static void masks(void **state)
         check_case((attention_case){2, 2, 2, 3, 4, 2, {.causal = true}, mask, BY_KEY, PLAIN});
         check_case((attention_case){2, 2, 2, 3, 4, 2, {.causal = true}, mask, BY_QUERY, PLAIN});
         check_case((attention_case){2, 2, 1, 3, 4, 2, {.dropout_p = 0.25}, mask, BY_ALL, PLAIN});
+        check_case((attention_case){2, 2, 1, 3, 4, 2, {.causal = false}, mask, TURNED, PLAIN});
     }
+}
+
+/* A mask may be made of the lowest floats: a query that has nothing else sees all keys alike. */
+static void lowest_numbers(void **state)
+{
+    attention_case c = {1, 2, 1, 3, 70, 64, {.causal = false}, F32_MASK, BY_PAIR, PLAIN};
+    numbers n;
+
+    (void)state;
+    prepare(&n, &c, false);
+    for (int64_t s = 0; s < c.keys; s++) n.x[3][2 * c.keys + s] = -FLT_MAX;
+    reference(&c, n.x, n.y, NULL, NULL);
+    n.check.no_grad = true; /* its row keeps no logarithm of a sum */
+    check_op(&n.check);
+    free(n.x[0]);
 }
 
 static void forms_of_input(void **state)
@@ -291,7 +327,7 @@ static void check_large(attention_case c, light_dtype dtype, double tolerance)
     assert_values(y, n.y, tolerance);
     g = new_from_doubles(light_shape_of(y), dtype, gy);
     assert_int_equal(light_backward_from(s, y, g), LIGHT_OK);
-    for (int i = 0; i < 3 + (c.mask == FLOAT_MASK); i++)
+    for (int i = 0; i < 3 + (c.mask >= FLOAT_MASK); i++)
         assert_values(light_grad(in[i]), grads[i], 4 * tolerance);
     light_tensor_free(g);
     for (int i = 0; i < 4; i++) light_tensor_free(in[i]);
@@ -342,6 +378,34 @@ static void half_precision(void **state)
         {1, 2, 2, 35, 35, 8, causal, NO_MASK, BY_PAIR, PLAIN},
         {2, 1, 1, 20, 30, 40, scaled, NO_MASK, BY_PAIR, PLAIN},
         {1, 3, 1, 40, 30, 80, none, NO_MASK, BY_PAIR, SWAPPED},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        check_large(cases[i], LIGHT_BF16, 0x1p-7);
+        check_large(cases[i], LIGHT_F16, 0x1p-9);
+    }
+}
+
+/* Masks of all shapes and dtypes and dropout there; groups of four random numbers lie across rows and tiles. */
+static void half_precision_extras(void **state)
+{
+    light_sdpa_params causal = {.causal = true}, none = {.causal = false}, drop = {.dropout_p = 0.25},
+                      both = {.dropout_p = 0.5, .causal = true}, all = {.dropout_p = 1};
+    attention_case cases[] = {
+        {1, 2, 1, 70, 120, 64, none, BOOL_MASK, BY_PAIR, PLAIN},
+        {2, 2, 1, 40, 70, 128, none, FLOAT_MASK, BY_KEY, PLAIN},
+        {2, 2, 2, 66, 40, 16, causal, F32_MASK, BY_QUERY, PLAIN},
+        {2, 4, 2, 20, 133, 24, both, BOOL_MASK, BY_ALL, SWAPPED},
+        {1, 2, 1, 150, 75, 64, both, F32_MASK, BY_PAIR, PLAIN}, /* the first queries see nothing */
+        {1, 2, 1, 70, 134, 128, both, F64_MASK, TURNED, SWAPPED},
+        {1, 1, 1, 140, 30, 40, drop, BOOL_MASK, TURNED, PLAIN},
+        {1, 2, 1, 35, 200, 64, drop, NO_MASK, BY_PAIR, PLAIN},
+        {2, 2, 1, 67, 67, 128, both, NO_MASK, BY_PAIR, PLAIN},
+        {1, 4, 2, 1, 75, 64, drop, BOOL_MASK, BY_KEY, PLAIN}, /* decoding */
+        {1, 1, 1, 20, 30, 32, all, BOOL_MASK, BY_PAIR, PLAIN},
+        {1, 1, 1, 20, 30, 32, none, F16_MASK, BY_PAIR, PLAIN},
+        {1, 1, 1, 20, 30, 32, none, BF16_MASK, BY_PAIR, PLAIN},
     };
 
     (void)state;
@@ -467,10 +531,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain_and_causal),
         cmocka_unit_test(masks),
+        cmocka_unit_test(lowest_numbers),
         cmocka_unit_test(forms_of_input),
         cmocka_unit_test(dropout),
         cmocka_unit_test(large_shapes),
         cmocka_unit_test(half_precision),
+        cmocka_unit_test(half_precision_extras),
         cmocka_unit_test(same_bits_for_all_threads),
         cmocka_unit_test(wrong_arguments),
         cmocka_unit_test(rotations),
