@@ -299,7 +299,8 @@ def main():
               "sizes": measure_sizes(jobs, options) if "sizes" in options.only else []}
     result.update(load_before=before[0], load_after=os.getloadavg()[0], missing=jobs.missing)
     print_tables(result)
-    print("lead: torch / liblight of times, liblight / torch of shares; above 1 liblight is better")
+    if jobs.python and (result["times"] or result["checkpoints"]):
+        print("lead: torch / liblight of times, liblight / torch of shares; above 1 liblight is better")
     if not jobs.python:
         print("no torch to compare with: sh bench/setup_peers.sh, or --python")
     for name, why in jobs.missing.items():

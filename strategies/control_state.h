@@ -51,11 +51,12 @@ typedef struct light_peer {
     bool known;            /* its state comes to this process, or it is this process */
     light_beat beat;
     /* In seconds of the channel's own clock, which stands still while this process is stopped: */
-    double heard;    /* the last sign of life */
-    double ended_at; /* when it said that it has come to the end; 0: it has not */
-    bool gone;       /* its connection has ended after that */
-    bool informed;   /* it knows of the job's failure */
-    bool answered;   /* in a round of stopping, with its boundary */
+    double heard;        /* the last sign of life */
+    double acknowledged; /* when the last of what was sent to it was, or nothing waited for that */
+    double ended_at;     /* when it said that it has come to the end; 0: it has not */
+    bool gone;           /* its connection has ended after that */
+    bool informed;       /* it knows of the job's failure */
+    bool answered;       /* in a round of stopping, with its boundary */
     int64_t answer;
 } light_peer;
 

@@ -165,12 +165,26 @@ static void look_at_self(light_control *c)
     self->heard = c->clock;
 }
 
+/* After a pause of this process the last acknowledgement is old, though the link is good: what counts is the time on the
+ * channel's clock during which none has come. */
+static void look_at_links(light_control *c)
+{
+    for (int r = 0; r < c->size; r++) {
+        light_peer *p = &c->peers[r];
+        if (p->wire.socket < 0) continue;
+        double silence = light_wire_unacknowledged(&p->wire);
+        if (silence < 2 * BEAT_SECONDS) p->acknowledged = c->clock - silence;
+        if (c->clock - p->acknowledged >= LIGHT_CONTROL_LOST) lose(c, r, ETIMEDOUT);
+    }
+}
+
 static void beat(light_control *c)
 {
     char text[LIGHT_CONTROL_TEXT];
     int code;
     c->next_beat = c->clock + beat_seconds(c);
     look_at_self(c);
+    look_at_links(c);
     for (int r = 0; r < c->size; r++) {
         light_peer *p = &c->peers[r];
         bool hears = p->wire.socket >= 0 && c->clock - p->heard < QUIET_SECONDS;

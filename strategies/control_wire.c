@@ -6,6 +6,7 @@
 #include "base/memory.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -90,6 +91,14 @@ int light_wire_read(light_wire *w, bool *whole)
             return 0;
         }
     }
+}
+
+double light_wire_unacknowledged(const light_wire *w)
+{
+    struct tcp_info info = {0};
+    socklen_t bytes = sizeof info;
+    getsockopt(w->socket, IPPROTO_TCP, TCP_INFO, &info, &bytes);
+    return info.tcpi_unacked > 0 ? (double)info.tcpi_last_ack_recv / 1e3 : 0;
 }
 
 void light_wire_close(light_wire *w)

@@ -35,6 +35,10 @@ light_status light_wire_put(light_wire *w, uint32_t kind, uint64_t number, const
 int light_wire_flush(light_wire *w);
 /* Reads what is there, at most to the end of one frame: then *whole, and the next call begins the next frame. */
 int light_wire_read(light_wire *w, bool *whole);
+/* Seconds since the last acknowledgement came, where something that was sent waits for one; else 0. The kernel's own limit
+ * (light_wire_tune) counts from the first time that it sends something again, which on a link that loses packets may be
+ * seconds later. */
+double light_wire_unacknowledged(const light_wire *w);
 void light_wire_close(light_wire *w);
 
 /* ---- connections --------------------------------------------------------- */
