@@ -7,7 +7,8 @@
  *   (nothing of what is sent is acknowledged), one that is stopped or never enters a collective after the time limit;
  * - then every process ends: the first one that lives prints one line, which names rank, host, pid, operation,
  *   sequence number and size, and all exit with LIGHT_EXIT_PEER, from this thread if the program does not do it within
- *   1.5 s. LIGHT_ERR_PEER is the status of a failure that is told already; light_exit_code knows its code.
+ *   1.5 s; where it is the program that has failed, in itself or by waiting in other calls than the others, with
+ *   LIGHT_EXIT_FAILED. LIGHT_ERR_PEER is the status of a failure that is told already; light_exit_code knows its code.
  *
  * In a job of one process there is no channel; all calls take NULL and then concern this process alone. */
 #ifndef LIGHT_STRATEGIES_CONTROL_H

@@ -37,10 +37,10 @@ static const char *open_library(cudnn_library *l, cudaStream_t stream)
 
 static const char *const words[CUDNN_USES] = {"conv", "norm", "attention", "attention_backward"};
 
-/* As long as nobody has measured them on a GPU. NVIDIA's engines for the first three use what is Hopper's own (wgmma, TMA,
- * activations that stay on the multiprocessors between the two passes of a norm), ours do not; attention forward is published
- * as nearly twice as fast as kernels like ours get. The gradient of attention has the same bits every time only with a
- * product for each score in memory, 2 bytes B H T S, where ours needs 8 bytes a row: ours unless asked otherwise. */
+/* What is used where LIGHT_CUDNN says nothing, as long as nobody has measured it on a GPU. The engines for the first three use
+ * Hopper's own instructions, or keep a norm's input on the multiprocessors between its two passes; ours do neither, and the
+ * figures that NVIDIA publishes for attention forward are nearly twice those of kernels like ours. Attention's gradient has
+ * the same bits every time only with a number for each score in memory, 2 bytes B H T S, where ours needs 8 bytes a row. */
 static const bool preferred[CUDNN_USES] = {true, true, true, false};
 
 /* LIGHT_CUDNN: 0 for nothing, 1 for what is preferred, as if it were not set, or words with commas between them. */

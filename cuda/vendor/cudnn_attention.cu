@@ -4,7 +4,8 @@
  *
  * cuDNN knows attention as a graph of products, sums and elementwise operations, which it takes for one kernel when
  * they are written in the one way that it recognises: that of NVIDIA's cudnn-frontend, which this file follows. (The single
- * operation of that name has no causal form before 9.21.) Scores are [B, H, T, S] everywhere and never in memory.
+ * operation of that name has no causal form before 9.21.) Scores are [B, H, T, S] everywhere; only the backward pass has any in
+ * memory.
  *
  * What is kept between the passes, max + log of the sum of the weights, is what attention.cu keeps: either pass may be done
  * by either. */

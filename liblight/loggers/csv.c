@@ -125,7 +125,6 @@ static light_status compose(const csv_logger *c, int64_t last_step, light_string
     else
         LIGHT_TRY(status);
     append_header(c, out);
-    *last_row = -1;
     const char *line = old ? strchr(old, '\n') : NULL;
     while (line && line[1]) {
         const char *row = line + 1, *end = strchr(row, '\n');
@@ -144,7 +143,7 @@ static light_status compose(const csv_logger *c, int64_t last_step, light_string
 static light_status rewrite(csv_logger *c, int64_t last_step)
 {
     light_string text = {0};
-    long last_row;
+    long last_row = -1; /* none */
     light_status status = compose(c, last_step, &text, &last_row);
     if (status == LIGHT_OK) status = light_file_write_atomic(c->path, text.text, text.length);
     size_t length = text.length;
