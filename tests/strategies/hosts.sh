@@ -161,8 +161,8 @@ sum_over_lossy_link() {
     set_loss 5 5
     from=$(now)
     right=0
-    start --steps 30 --timeout 20
-    wait $job && grep -q "done: step 30" "$root/out" && right=1
+    start --steps 15 --timeout 20
+    wait $job && grep -q "done: step 15" "$root/out" && right=1
     judge_lossy sums 60 "$from" $right
 }
 
