@@ -132,11 +132,17 @@ light_status light_batch_statistics_begin(light_batch_statistics *b, light_step 
     return fill(s, window(b->blocks, b->current + b->elements, b->elements), 1);
 }
 
+/* NULL: a layer of another model, which this one uses. */
 static layer *find(light_batch_statistics *b, const light_batch_norm *module)
 {
-    layer *l = b->layers;
-    while (l->module != module) l++;
-    return l;
+    for (int i = 0; b && i < b->n; i++)
+        if (b->layers[i].module == module) return &b->layers[i];
+    return NULL;
+}
+
+bool light_batch_statistics_has(light_batch_statistics *b, const light_batch_norm *module)
+{
+    return find(b, module) != NULL;
 }
 
 light_running light_batch_statistics_divert(light_batch_statistics *b, const light_batch_norm *module)

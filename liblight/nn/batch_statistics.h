@@ -22,7 +22,9 @@ void light_batch_statistics_free(light_batch_statistics *b);
 /* What comes is micro-batch i of this rank's, 0 .. mine - 1. */
 light_status light_batch_statistics_begin(light_batch_statistics *b, light_step *s, int64_t i);
 
-/* For the forward pass of a layer: what its kernel writes instead of running_mean and running_var; afterwards that it has. */
+/* Whether it looks after this layer. b may be NULL. */
+bool light_batch_statistics_has(light_batch_statistics *b, const light_batch_norm *layer);
+/* For the forward pass of such a layer: what its kernel writes instead of running_mean and running_var; afterwards that it has. */
 typedef struct light_running {
     light_tensor *mean, *var;
 } light_running;

@@ -32,7 +32,8 @@ static light_status batch_norm_init(light_module *self)
 static light_status count_batch(light_batch_norm *m, light_step *s)
 {
     light_unary_attrs one = {.code = LIGHT_UNARY_ADD_SCALAR, .a = 1};
-    if (s->batch_statistics) return light_batch_statistics_note(s->batch_statistics, s, m);
+    if (light_batch_statistics_has(s->batch_statistics, m))
+        return light_batch_statistics_note(s->batch_statistics, s, m);
     return LIGHT_RUN(s, UNARY, .in = {m->num_batches_tracked}, .out = {m->num_batches_tracked},
                      .attrs = &one);
 }
@@ -41,7 +42,7 @@ static light_tensor *batch_norm_forward(light_module *self, light_step *s, light
 {
     light_batch_norm *m = (light_batch_norm *)self;
     light_running running = {m->running_mean, m->running_var};
-    if (self->training && s->batch_statistics)
+    if (self->training && light_batch_statistics_has(s->batch_statistics, m))
         running = light_batch_statistics_divert(s->batch_statistics, m);
     light_tensor *y = light_batch_norm_op(s, x, m->weight, m->bias, running.mean, running.var, self->training,
                                           m->options.momentum, m->options.eps);
