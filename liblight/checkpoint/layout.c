@@ -2,6 +2,7 @@
 /* Calls HDF5 by its versioned names: what the plain ones mean depends on how the library was built. */
 #include "checkpoint/layout.h"
 
+#include "base/memory.h"
 #include "checkpoint/driver.h"
 #include "checkpoint/io.h"
 #include "checkpoint/manifest.h"
@@ -21,7 +22,7 @@
 
 /* What stays open while a file is laid out. */
 typedef struct builder {
-    hid_t file, driver, create, links; /* property lists: of datasets, of links */
+    hid_t file, driver, create, groups; /* property lists: of datasets, of groups */
     hid_t types[LIGHT_DTYPE_COUNT];
 } builder;
 
@@ -146,11 +147,25 @@ static light_status describe_root(hid_t file, const light_layout_about *about)
 
 /* ---- datasets ----------------------------------------------------------- */
 
-static light_status add_group(builder *b, const light_dataset *dataset)
+static light_status make_group(const builder *b, const char *path)
 {
-    hid_t group = H5Gcreate2(b->file, dataset->path, b->links, H5P_DEFAULT, H5P_DEFAULT);
-    if (group < 0 || H5Gclose(group) < 0) return fail_hdf5("make the group", dataset->path);
-    return LIGHT_OK;
+    hid_t group = H5Gcreate2(b->file, path, H5P_DEFAULT, b->groups, H5P_DEFAULT);
+    return group < 0 || H5Gclose(group) < 0 ? fail_hdf5("make the group", path) : LIGHT_OK;
+}
+
+/* The groups above a path. HDF5 would make them too, but with the time of day in them. */
+static light_status make_groups_above(const builder *b, const char *path)
+{
+    char *above = light_strdup(path);
+    light_status status = above ? LIGHT_OK : LIGHT_ERR_MEMORY;
+    for (char *end = above ? strchr(above + 1, '/') : NULL; end && status == LIGHT_OK;
+         end = strchr(end + 1, '/')) {
+        *end = '\0';
+        if (H5Lexists(b->file, above, H5P_DEFAULT) <= 0) status = make_group(b, above);
+        *end = '/';
+    }
+    light_free(above);
+    return status;
 }
 
 static light_status place(hid_t id, light_dataset *dataset)
@@ -175,7 +190,7 @@ static light_status add_dataset(builder *b, light_dataset *dataset)
     hid_t space = new_space(&dataset->shape);
     hid_t id = type < 0 || space < 0
                    ? -1
-                   : H5Dcreate2(b->file, dataset->path, type, space, b->links, b->create, H5P_DEFAULT);
+                   : H5Dcreate2(b->file, dataset->path, type, space, H5P_DEFAULT, b->create, H5P_DEFAULT);
     light_status status = id < 0 ? fail_hdf5("make the dataset", dataset->path) : place(id, dataset);
     if (id >= 0 && H5Dclose(id) < 0 && status == LIGHT_OK) status = fail_hdf5("close", dataset->path);
     if (space >= 0) H5Sclose(space);
@@ -188,25 +203,28 @@ static light_status open_builder(builder *b, const char *path)
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     b->driver = light_driver_register();
     b->create = H5Pcreate(H5P_DATASET_CREATE);
-    b->links = H5Pcreate(H5P_LINK_CREATE);
-    bool good = access >= 0 && b->driver >= 0 && b->create >= 0 && b->links >= 0;
+    b->groups = H5Pcreate(H5P_GROUP_CREATE);
+    hid_t root = H5Pcreate(H5P_FILE_CREATE);
+    bool good = access >= 0 && b->driver >= 0 && b->create >= 0 && b->groups >= 0 && root >= 0;
     good = good && H5Pset_driver(access, b->driver, NULL) >= 0;
     good = good && H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0;
     good = good && H5Pset_alignment(access, ALIGN_FROM, ALIGNMENT) >= 0;
-    good = good && H5Pset_create_intermediate_group(b->links, 1) >= 0;
     /* Room from the start and nothing in it: the data is written behind HDF5's back. */
     good = good && H5Pset_layout(b->create, H5D_CONTIGUOUS) >= 0;
     good = good && H5Pset_alloc_time(b->create, H5D_ALLOC_TIME_EARLY) >= 0;
     good = good && H5Pset_fill_time(b->create, H5D_FILL_TIME_NEVER) >= 0;
-    good = good && H5Pset_obj_track_times(b->create, 0) >= 0;
+    /* No time of day: the same contents are the same bytes. */
+    good = good && H5Pset_obj_track_times(b->create, 0) >= 0 && H5Pset_obj_track_times(b->groups, 0) >= 0 &&
+           H5Pset_obj_track_times(root, 0) >= 0;
     for (int i = LIGHT_DTYPE_DEFAULT + 1; i < LIGHT_DTYPE_COUNT; i++) {
         b->types[i] = good ? new_type((light_dtype)i) : -1;
         good = good && b->types[i] >= 0;
     }
-    if (good) b->file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    if (good) b->file = H5Fcreate(path, H5F_ACC_TRUNC, root, access);
     /* The next call of HDF5 forgets why this one failed. */
     light_status status = good && b->file >= 0 ? LIGHT_OK : fail_hdf5("start a file in memory", path);
     if (access >= 0) H5Pclose(access);
+    if (root >= 0) H5Pclose(root);
     return status;
 }
 
@@ -217,7 +235,7 @@ static light_status close_builder(builder *b, light_status status)
         if (b->types[i] >= 0) H5Tclose(b->types[i]);
     }
     if (b->create >= 0) H5Pclose(b->create);
-    if (b->links >= 0) H5Pclose(b->links);
+    if (b->groups >= 0) H5Pclose(b->groups);
     if (b->driver >= 0) H5FDunregister(b->driver);
     return status;
 }
@@ -225,12 +243,15 @@ static light_status close_builder(builder *b, light_status status)
 static light_status build(const char *path, light_dataset *datasets, size_t count,
                           const light_layout_about *about)
 {
-    builder b = {.file = -1, .driver = -1, .create = -1, .links = -1};
+    builder b = {.file = -1, .driver = -1, .create = -1, .groups = -1};
     for (int i = 0; i < LIGHT_DTYPE_COUNT; i++) b.types[i] = -1;
     light_status status = open_builder(&b, path);
     if (status == LIGHT_OK) status = describe_root(b.file, about);
-    for (size_t i = 0; i < count && status == LIGHT_OK; i++)
-        status = datasets[i].is_group ? add_group(&b, &datasets[i]) : add_dataset(&b, &datasets[i]);
+    for (size_t i = 0; i < count && status == LIGHT_OK; i++) {
+        status = make_groups_above(&b, datasets[i].path);
+        if (status == LIGHT_OK)
+            status = datasets[i].is_group ? make_group(&b, datasets[i].path) : add_dataset(&b, &datasets[i]);
+    }
     return close_builder(&b, status);
 }
 
