@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Everything that a machine with an NVIDIA GPU can say about the CUDA backend, in about 9 minutes: the CUDA tests,
+# Everything that a machine with an NVIDIA GPU can say about the CUDA backend, in at most 13 minutes: the CUDA tests,
 # compute-sanitizer on the kernels, parity with PyTorch, the examples beside their runs on the CPU, the benchmarks. It
 # never stops at the first failure. Needs the driver and python3; with PyTorch (--python, build/bench-venv's or python3's) there
 # is parity and something to compare with.
