@@ -96,7 +96,7 @@ def measure_one(case, side, command, options, timeout, found, missing):
     env = dict(run.environment(options.threads, False), **{k: v for k, v in os.environ.items() if k in (
         "LIGHT_CUDA", "LIGHT_PLUGIN_PATH")})
     if side in ("light", "own"):
-        env["LD_LIBRARY_PATH"] = run.library_path(options.build)
+        env["LD_LIBRARY_PATH"] = run.libraries_path(options.build)
     if side == "own":
         env["LIGHT_CUDNN"] = "0"
     print(f"{case.name}: {side}", file=sys.stderr, flush=True)

@@ -163,7 +163,7 @@ class Side:
         return {}
 
 
-def library_path(build):
+def libraries_path(build):
     """For programs of a build that was carried here (tests/gpu/carry.sh). Not for PyTorch, which has its own."""
     libs = os.path.join(os.path.abspath(build), "libs")
     return ":".join(filter(None, (os.path.dirname(libs), libs, os.path.join(libs, "cuda"),

@@ -34,7 +34,7 @@ enum { LEAST_VERSION = 21400 /* groups that do not block */ };
 
 /* Stays open until the process ends. */
 static struct {
-    void *library;
+    void *handle;
     bool ready;
     int version;
 #define X(name) decltype(&::name) name;
@@ -52,7 +52,7 @@ struct library_group {
 static bool load_functions()
 {
     bool all = true;
-#define X(name) all = (nccl.name = (decltype(nccl.name))dlsym(nccl.library, #name)) && all;
+#define X(name) all = (nccl.name = (decltype(nccl.name))dlsym(nccl.handle, #name)) && all;
     FUNCTIONS(X)
 #undef X
     return all;
@@ -63,8 +63,8 @@ light_status library_available(light_device *)
     const char *wish = getenv("LIGHT_NCCL");
     if (wish && !strcmp(wish, "0")) return light_fail(LIGHT_ERR_UNSUPPORTED, "LIGHT_NCCL is 0");
     if (nccl.ready) return LIGHT_OK;
-    nccl.library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
-    if (!nccl.library) return light_fail(LIGHT_ERR_UNSUPPORTED, "%s", dlerror());
+    nccl.handle = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
+    if (!nccl.handle) return light_fail(LIGHT_ERR_UNSUPPORTED, "%s", dlerror());
     nccl.ready = load_functions() && nccl.ncclGetVersion(&nccl.version) == ncclSuccess &&
                  nccl.version >= LEAST_VERSION;
     if (nccl.ready) return LIGHT_OK;

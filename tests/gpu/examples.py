@@ -17,7 +17,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bench"))
-from run import library_path  # noqa: E402
+from run import libraries_path  # noqa: E402
 
 EPS = {"32-true": 2**-23, "bf16-mixed": 2**-7}
 # name, program, what its runs have, precision and the more exact one. embed has no command line: fashion_mnist, from
@@ -41,7 +41,7 @@ def train(options, program, more, accelerator, precision):
                    "--trainer.default_root_dir", folder, "--data.batch_size", str(options.batch_size), *more]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, timeout=options.timeout,
-                              env=dict(os.environ, LD_LIBRARY_PATH=library_path(options.build)))
+                              env=dict(os.environ, LD_LIBRARY_PATH=libraries_path(options.build)))
         if done.returncode:
             raise RuntimeError(f"{accelerator} {precision}: " + (done.stdout.strip().splitlines() or ["failed"])[-1])
         found = {}

@@ -120,32 +120,32 @@ class Light:
 
     def __init__(self, build, device):
         load_carried(build)
-        self.library = C.CDLL(os.path.join(build, "liblight.so"))
-        self.library.light_error_message.restype = C.c_char_p
-        self.library.light_device_name.restype = C.c_char_p
+        self.functions = C.CDLL(os.path.join(build, "liblight.so"))
+        self.functions.light_error_message.restype = C.c_char_p
+        self.functions.light_device_name.restype = C.c_char_p
         self.device, self.step = C.c_void_p(), C.c_void_p()
-        self.check(self.library.light_device_get(device.encode(), C.byref(self.device)))
-        self.name = self.library.light_device_name(self.device).decode()
-        self.library.light_set_default_device.restype = C.c_void_p
-        self.library.light_set_default_device(self.device)
+        self.check(self.functions.light_device_get(device.encode(), C.byref(self.device)))
+        self.name = self.functions.light_device_name(self.device).decode()
+        self.functions.light_set_default_device.restype = C.c_void_p
+        self.functions.light_set_default_device(self.device)
         options = StepOptions(self.device.value, 1, False)
-        self.check(self.library.light_step_new_with(C.byref(self.step), C.byref(options)))
+        self.check(self.functions.light_step_new_with(C.byref(self.step), C.byref(options)))
 
     def check(self, status):
         if status:
-            raise RuntimeError(self.library.light_error_message().decode())
+            raise RuntimeError(self.functions.light_error_message().decode())
 
     def begin(self):
-        self.check(self.library.light_step_begin(self.step))
+        self.check(self.functions.light_step_begin(self.step))
 
     def __getattr__(self, name):
-        function = self.library["light_" + name]    # its own object: restype is this call's alone
+        function = self.functions["light_" + name]    # its own object: restype is this call's alone
         function.restype = C.c_void_p
 
         def call(*arguments):
             found = function(self.step, *(argument(a) for a in arguments))
             if found is None:
-                raise RuntimeError(self.library.light_error_message().decode())
+                raise RuntimeError(self.functions.light_error_message().decode())
             return Tensor(found)
         return call
 
@@ -158,10 +158,10 @@ class Light:
         return getattr(self, name)((C.c_void_p * len(parts))(*(p.value for p in parts)), len(parts), dim)
 
     def split(self, x, size, dim, n):
-        parts, function = (C.c_void_p * n)(), self.library["light_split"]
+        parts, function = (C.c_void_p * n)(), self.functions["light_split"]
         function.restype = C.c_bool
         if not function(self.step, x, C.c_int64(size), dim, parts, n):
-            raise RuntimeError(self.library.light_error_message().decode())
+            raise RuntimeError(self.functions.light_error_message().decode())
         return [Tensor(part) for part in parts]
 
     def pad(self, x, pads, value):
@@ -171,19 +171,19 @@ class Light:
 
     def write(self, tensor, values):
         kind = DTYPES["i64" if values.dtype.kind == "i" else "f64"]
-        self.check(self.library.light_tensor_write(tensor, kind, values.ctypes.data_as(C.c_void_p),
+        self.check(self.functions.light_tensor_write(tensor, kind, values.ctypes.data_as(C.c_void_p),
                                                    C.c_size_t(values.nbytes)))
 
     def tensor(self, values, dtype, requires_grad=False):
         made = Tensor()
-        self.check(self.library.light_tensor_new(C.byref(made), Shape(*values.shape), DTYPES[dtype], self.device))
+        self.check(self.functions.light_tensor_new(C.byref(made), Shape(*values.shape), DTYPES[dtype], self.device))
         self.write(made, values)
         if requires_grad:
-            self.library.light_set_requires_grad(made, True)
+            self.functions.light_set_requires_grad(made, True)
         return made
 
     def numel(self, tensor):
-        function = self.library["light_numel"]
+        function = self.functions["light_numel"]
         function.restype = C.c_int64
         return function(tensor)
 
@@ -193,28 +193,28 @@ class Light:
             raise RuntimeError(f"{self.numel(tensor)} elements, PyTorch has {like.size}")
         found = like.copy()
         kind = DTYPES["i64" if like.dtype.kind == "i" else "f64"]
-        self.check(self.library.light_tensor_read(tensor, kind, found.ctypes.data_as(C.c_void_p),
+        self.check(self.functions.light_tensor_read(tensor, kind, found.ctypes.data_as(C.c_void_p),
                                                   C.c_size_t(found.nbytes)))
         return found
 
     def grad(self, tensor):
-        function = self.library["light_grad"]
+        function = self.functions["light_grad"]
         function.restype = C.c_void_p
         return Tensor(function(tensor))
 
     def item(self, tensor):
         value = C.c_double()
-        self.check(self.library.light_item(tensor, C.byref(value)))
+        self.check(self.functions.light_item(tensor, C.byref(value)))
         return value.value
 
     def free(self, tensor):
-        self.library.light_tensor_free(tensor)
+        self.functions.light_tensor_free(tensor)
 
     def backward(self, loss, grad=None):
         if grad is None:
-            self.check(self.library.light_backward(self.step, loss))
+            self.check(self.functions.light_backward(self.step, loss))
         else:
-            self.check(self.library.light_backward_from(self.step, loss, grad))
+            self.check(self.functions.light_backward_from(self.step, loss, grad))
 
 
 class Model:
@@ -222,7 +222,7 @@ class Model:
 
     def __init__(self, light, values, optimizer, **options):
         self.light, self.slots = light, {name: C.c_void_p() for name in values}
-        library = light.library
+        library = light.functions
 
         def init(module):
             for name, slot in self.slots.items():
@@ -245,9 +245,9 @@ class Model:
         self.optimizer = C.c_void_p(make(ParameterSet(self.module.value), C.byref(OptimizerOptions(**options))))
 
     def update(self):
-        self.light.check(self.light.library.light_optimizer_step_now(self.optimizer, C.c_void_p()))
-        self.light.library.light_optimizer_zero_grad(self.optimizer)
+        self.light.check(self.light.functions.light_optimizer_step_now(self.optimizer, C.c_void_p()))
+        self.light.functions.light_optimizer_zero_grad(self.optimizer)
 
     def free(self):
-        self.light.library.light_optimizer_free(self.optimizer)
-        self.light.library.light_module_free(self.module)
+        self.light.functions.light_optimizer_free(self.optimizer)
+        self.light.functions.light_module_free(self.module)
